@@ -1,0 +1,16 @@
+//! The `cpu` device: SIMD kernels, one file per operation family, over a pool of threads.
+
+pub mod activation;
+pub mod isa;
+pub mod pool;
+
+pub use isa::Isa;
+pub use pool::Pool;
+
+/// What every kernel needs to know about the machine: which instructions it may use and whom it may ask for help.
+pub struct Cpu {
+    /// The instruction set chosen at start-up.
+    pub isa: Isa,
+    /// The threads that share the work; the caller is one of them.
+    pub pool: Pool,
+}
