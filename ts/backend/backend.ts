@@ -1,0 +1,59 @@
+/**
+ * What a device is to the SDK: something that runs streams over numbered slots. Three classes implement it and nothing
+ * above knows which one it talks to. A backend does not know tensors, shapes of slots or gradients; those stay in
+ * TypeScript. Slot numbers are given out by the SDK and carry a generation, so that a stale one is an error, not a
+ * look-up. docs/program.md describes the stream.
+ */
+
+import type { Dtype, TypedArray } from '../dtype.ts'
+
+/** The devices there are. */
+export type DeviceKind = 'gpu' | 'cpu' | 'js'
+
+/** Counters of a device. Bytes are those of device memory, host copies not included. */
+export interface BackendStats {
+  /** Slots that hold memory or an error. */
+  readonly liveSlots: number
+  /** Bytes held by live slots; memory shared by views counts once. */
+  readonly liveBytes: number
+  /** Highest sum of live, arena and scratch bytes so far. */
+  readonly peakBytes: number
+  /** Bytes kept for reuse. */
+  readonly poolBytes: number
+  /** Bytes of prepacked weights. */
+  readonly packedBytes: number
+  /** Plans in the cache. */
+  readonly plans: number
+  /** Streams that found their plan in the cache. */
+  readonly planHits: number
+  /** Streams that had to be planned. */
+  readonly planMisses: number
+}
+
+/** One device, as the SDK sees it. Methods throw `TilegradError`; none is called after `close`. */
+export interface Backend {
+  readonly kind: DeviceKind
+  /** Runs a stream after everything submitted before it. The words are copied before this returns. Never throws for what the data is: such errors poison slots. */
+  submit(stream: Uint32Array): void
+  /** Creates a slot from host data, copied before this returns. */
+  write(slot: number, dtype: Dtype, data: TypedArray): void
+  /** Copies a slot to the host once all work before it is done; `undefined` when it already has. Rejects for a poisoned slot. */
+  read(slot: number, into: TypedArray): Promise<void> | undefined
+  /** The same, waiting. */
+  readSync(slot: number, into: TypedArray): void
+  /** Resolves when all work submitted so far is done; rejects with the first error nobody has read. */
+  sync(): Promise<void>
+  stats(): BackendStats
+  /** Finishes pending work, frees everything; rejects with the first error nobody has read. */
+  close(): Promise<void>
+}
+
+/** Options of a device that its backend sees. */
+export interface BackendOptions {
+  /** Threads of the `cpu` device, the one that leads included. Default: physical cores. */
+  readonly threads?: number | undefined
+  /** Upper bound in bytes of all device memory. Default: none. */
+  readonly memoryLimit?: number | undefined
+  /** `false` runs every instruction by itself, for tests. Default: true. */
+  readonly fuse?: boolean | undefined
+}
