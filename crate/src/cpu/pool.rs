@@ -1,25 +1,387 @@
-//! The threads that share the work of one kernel.
+//! The threads that share the work of one kernel. A job is a number of chunks; whoever is free claims the next one from
+//! an atomic counter, the caller included, so a worker that the operating system has put aside delays nobody: the caller
+//! waits only for workers that have already entered the job. Results must not depend on who runs which chunk.
+//!
+//! Workers spin for a short while after a job, because kernels follow each other within microseconds, and then sleep.
+//! This is not a task scheduler: one job at a time, no futures, no stealing. A second caller, or a chunk that calls
+//! [`Pool::run`] itself, runs its chunks on its own thread.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long an idle worker stays awake: longer than the gaps between the kernels of one training step, shorter than
+/// anything a person or a power meter notices.
+const SPIN: Duration = Duration::from_micros(400);
+/// Spins between two looks at the clock; each look also offers the core to whoever waits for it.
+const SPINS_PER_YIELD: u32 = 128;
+/// Waking a sleeping worker costs the caller a system call and the job the worker's start: shorter work stays alone.
+const WORTH_WAKING_NS: u64 = 60_000;
+/// Work below this gains nothing from a second thread, even a spinning one.
+const WORTH_SHARING_NS: u64 = 3_000;
+
+/// One step of the generation in [`Shared::state`]; the bits below count the workers inside the job.
+const STEP: u64 = 1 << 16;
+
+/// A value on a cache line of its own: the state and the counter are written by different threads at the same time.
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// What the workers of an open job call. The lifetime of the body is erased; see the SAFETY comments of `run`.
+struct Job {
+    body: *const (dyn Fn(usize) + Sync),
+    chunks: usize,
+}
+
+struct Shared {
+    /// Generation (odd while a job is open) and, in the low 16 bits, the workers inside it.
+    state: Line<AtomicU64>,
+    /// The next chunk to be claimed.
+    next: Line<AtomicUsize>,
+    /// Written by the caller while the job is closed and no worker is inside; read by workers that have entered.
+    job: UnsafeCell<Option<Job>>,
+    /// The first panic of the job.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Set while a caller owns the pool.
+    busy: AtomicBool,
+    stop: AtomicBool,
+    sleeping: AtomicUsize,
+    /// Counts calls to wake up, so that a worker about to sleep does not miss one.
+    rings: AtomicUsize,
+    gate: Mutex<()>,
+    bell: Condvar,
+}
+
+// SAFETY: everything but `job` is Sync by itself. `job` is written only by the owner of `busy` while no worker is inside
+// the job, and read only by workers inside; `state` orders the two. The body it points to is Sync.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `job` is only followed while the caller of `run` keeps its target alive.
+unsafe impl Send for Shared {}
 
 /// A pool of threads; the caller of [`Pool::run`] is one of them.
 pub struct Pool {
-    threads: usize,
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller included.
+    /// A pool of `threads` threads, the caller included: `threads - 1` are started, none for 0 or 1.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread; those already started are stopped.
     pub fn new(threads: usize) -> std::io::Result<Self> {
-        Ok(Self { threads: threads.max(1) })
+        let shared = Arc::new(Shared {
+            state: Line(AtomicU64::new(0)),
+            next: Line(AtomicUsize::new(0)),
+            job: UnsafeCell::new(None),
+            panic: Mutex::new(None),
+            busy: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            sleeping: AtomicUsize::new(0),
+            rings: AtomicUsize::new(0),
+            gate: Mutex::new(()),
+            bell: Condvar::new(),
+        });
+        let mut pool = Self { shared, workers: Vec::new() };
+        // The count of workers inside a job has 16 bits.
+        for index in 1..threads.min(usize::from(u16::MAX)) {
+            let shared = Arc::clone(&pool.shared);
+            pool.workers.push(thread::Builder::new().name(format!("tilegrad-{index}")).spawn(move || shared.work())?);
+        }
+        Ok(pool)
     }
 
     /// How many threads share the work.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.workers.len() + 1
+    }
+
+    /// How many threads are worth using for work that takes one thread `nanoseconds`: 1 when sharing it would cost more
+    /// than it saves, which also depends on whether the workers sleep (see [`Pool::wake`]).
+    pub fn threads_for(&self, nanoseconds: u64) -> usize {
+        let asleep = self.shared.sleeping.load(Ordering::Relaxed) == self.workers.len();
+        if nanoseconds < if asleep { WORTH_WAKING_NS } else { WORTH_SHARING_NS } {
+            return 1;
+        }
+        self.threads().min(usize::try_from(nanoseconds / (WORTH_SHARING_NS / 2)).unwrap_or(usize::MAX))
+    }
+
+    /// Wakes sleeping workers before a series of kernels, so that even its short ones find them awake.
+    pub fn wake(&self) {
+        self.shared.ring(self.workers.len());
     }
 
     /// Calls `body(chunk)` once for every chunk in `0..chunks`, in any order, and returns when all are done.
+    ///
+    /// # Panics
+    /// If a chunk panics, no further chunk is started; the first panic goes on in the caller once all running chunks
+    /// have ended.
     pub fn run(&self, chunks: usize, body: &(dyn Fn(usize) + Sync)) {
-        for chunk in 0..chunks {
-            body(chunk);
+        let shared = &*self.shared;
+        if chunks <= 1 || self.workers.is_empty() || shared.busy.swap(true, Ordering::Acquire) {
+            (0..chunks).for_each(body);
+            return;
         }
+        // SAFETY: only the lifetime changes. The pointer is followed only by workers inside the job, and this function
+        // does not return before it has closed the job and the last of them has left it.
+        let body = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(body) };
+        // SAFETY: `busy` makes this thread the only writer; the previous job was closed and left by all workers.
+        unsafe { *shared.job.get() = Some(Job { body, chunks }) };
+        shared.next.0.store(0, Ordering::Relaxed);
+        // Sequentially consistent with the sleeper's own increment and look: one of the two sees the other.
+        shared.state.0.fetch_add(STEP, Ordering::SeqCst);
+        shared.ring(chunks - 1);
+        // SAFETY: the job is open and `body` lives for all of this call.
+        unsafe { shared.drain() };
+        shared.state.0.fetch_add(STEP, Ordering::AcqRel);
+        let mut spins = 0;
+        while !shared.state.0.load(Ordering::Acquire).is_multiple_of(STEP) {
+            pause(&mut spins);
+        }
+        let panic = lock(&shared.panic).take();
+        shared.busy.store(false, Ordering::Release);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.wake();
+        for worker in self.workers.drain(..) {
+            // A worker's own panics are impossible: every chunk is caught.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The life of a worker.
+    fn work(&self) {
+        let mut done = 0;
+        while let Some(generation) = self.enter(done) {
+            // SAFETY: `enter` has counted this thread into an open job, whose caller waits until it is counted out.
+            unsafe { self.drain() };
+            self.state.0.fetch_sub(1, Ordering::Release);
+            done = generation;
+        }
+    }
+
+    /// Waits for a job other than the one called `done` and enters it; `None` when the pool is dropped.
+    fn enter(&self, done: u64) -> Option<u64> {
+        let mut spins = 0;
+        let mut since = Instant::now();
+        loop {
+            let state = self.state.0.load(Ordering::Relaxed);
+            if is_open(state, done) {
+                let entered = self.state.0.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed);
+                if entered.is_ok() {
+                    return Some(state / STEP);
+                }
+                continue;
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if pause(&mut spins) && since.elapsed() > SPIN {
+                self.sleep(done);
+                since = Instant::now();
+            }
+        }
+    }
+
+    /// Sleeps until somebody rings, unless a job has been opened or the pool stopped meanwhile.
+    fn sleep(&self, done: u64) {
+        let mut gate = lock(&self.gate);
+        self.sleeping.fetch_add(1, Ordering::SeqCst);
+        let rings = self.rings.load(Ordering::SeqCst);
+        while rings == self.rings.load(Ordering::SeqCst)
+            && !is_open(self.state.0.load(Ordering::SeqCst), done)
+            && !self.stop.load(Ordering::SeqCst)
+        {
+            gate = self.bell.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleeping.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Wakes up to `workers` sleeping workers.
+    fn ring(&self, workers: usize) {
+        let sleeping = self.sleeping.load(Ordering::SeqCst);
+        if sleeping == 0 {
+            return;
+        }
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        // Whoever has counted itself as sleeping holds the gate until it waits: after this it hears the bell.
+        drop(lock(&self.gate));
+        if workers < sleeping {
+            (0..workers).for_each(|_| self.bell.notify_one());
+        } else {
+            self.bell.notify_all();
+        }
+    }
+
+    /// Claims and runs chunks until none is left.
+    ///
+    /// # Safety
+    /// The calling thread owns the open job or has entered it.
+    unsafe fn drain(&self) {
+        // SAFETY: nobody writes the job while it is open.
+        let Some(job) = (unsafe { &*self.job.get() }) else { return };
+        // SAFETY: the owner of the job keeps the body alive until every worker has left.
+        let body = unsafe { &*job.body };
+        loop {
+            let chunk = self.next.0.fetch_add(1, Ordering::Relaxed);
+            if chunk >= job.chunks {
+                return;
+            }
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(chunk))) {
+                self.next.0.store(job.chunks, Ordering::Relaxed);
+                lock(&self.panic).get_or_insert(payload);
+            }
+        }
+    }
+}
+
+/// Whether a job is open that the worker has not yet finished with.
+fn is_open(state: u64, done: u64) -> bool {
+    let generation = state / STEP;
+    generation % 2 == 1 && generation != done
+}
+
+/// Spends a moment; true when it has also offered the core to other threads, a good time to look at the clock.
+fn pause(spins: &mut u32) -> bool {
+    *spins += 1;
+    if *spins < SPINS_PER_YIELD {
+        std::hint::spin_loop();
+        return false;
+    }
+    *spins = 0;
+    thread::yield_now();
+    true
+}
+
+/// None of the locks here guards anything that a panic could leave half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count_calls(pool: &Pool, chunks: usize) {
+        let calls: Vec<AtomicUsize> = (0..chunks).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(chunks, &|chunk| {
+            calls[chunk].fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(calls.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{chunks} chunks");
+    }
+
+    #[test]
+    fn every_chunk_runs_once_for_any_number_of_threads() {
+        for threads in [0, 1, 2, 3, 8] {
+            let pool = Pool::new(threads).unwrap();
+            assert_eq!(pool.threads(), threads.max(1));
+            for chunks in [0, 1, 2, 7, 100] {
+                count_calls(&pool, chunks);
+            }
+        }
+    }
+
+    #[test]
+    fn many_short_jobs_and_sleeps_in_between_lose_no_chunk() {
+        let pool = Pool::new(4).unwrap();
+        for round in 0..20_000 {
+            count_calls(&pool, 5);
+            if round % 4000 == 0 {
+                thread::sleep(SPIN * 4);
+            }
+        }
+    }
+
+    #[test]
+    fn workers_take_part_and_have_names() {
+        let pool = Pool::new(2).unwrap();
+        let caller = thread::current().id();
+        let worker = Mutex::new(None);
+        // Two chunks that wait for each other can only end on two threads.
+        let arrived = AtomicUsize::new(0);
+        pool.run(2, &|_| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            while arrived.load(Ordering::SeqCst) < 2 {
+                thread::yield_now();
+            }
+            if thread::current().id() != caller {
+                *lock(&worker) = thread::current().name().map(str::to_owned);
+            }
+        });
+        assert_eq!(lock(&worker).as_deref(), Some("tilegrad-1"));
+    }
+
+    #[test]
+    fn a_run_inside_a_chunk_and_a_second_caller_run_on_their_own_thread() {
+        let pool = Pool::new(2).unwrap();
+        let total = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    pool.run(8, &|_| {
+                        pool.run(4, &|_| {
+                            total.fetch_add(1, Ordering::Relaxed);
+                        });
+                    });
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 3 * 8 * 4);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_leaves_the_pool_usable() {
+        let pool = Pool::new(3).unwrap();
+        for bad in [0, 5, 15] {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(16, &|chunk| {
+                    if chunk == bad {
+                        resume_unwind(Box::new(chunk));
+                    }
+                });
+            }));
+            assert_eq!(*caught.unwrap_err().downcast::<usize>().unwrap(), bad);
+            count_calls(&pool, 16);
+        }
+    }
+
+    #[test]
+    fn short_work_stays_alone_and_sleeping_workers_raise_the_bar() {
+        let pool = Pool::new(2).unwrap();
+        count_calls(&pool, 4);
+        assert_eq!(pool.threads_for(WORTH_SHARING_NS - 1), 1);
+        assert_eq!(pool.threads_for(1_000_000_000), 2);
+        while pool.shared.sleeping.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(pool.threads_for(WORTH_WAKING_NS - 1), 1);
+        assert_eq!(pool.threads_for(WORTH_WAKING_NS), 2);
+        pool.wake();
+        while pool.shared.sleeping.load(Ordering::SeqCst) != 0 {
+            thread::yield_now();
+        }
+        assert_eq!(Pool::new(1).unwrap().threads_for(u64::MAX), 1);
+    }
+
+    #[test]
+    fn dropping_the_pool_ends_its_threads() {
+        let pool = Pool::new(3).unwrap();
+        count_calls(&pool, 9);
+        let shared = Arc::downgrade(&pool.shared);
+        drop(pool);
+        assert!(shared.upgrade().is_none());
     }
 }
