@@ -1,0 +1,131 @@
+/**
+ * The walk: from a result back to the leaves, in reverse order of recording, adding up gradients where paths meet.
+ * Gradients on the way are disposed of as soon as they have been used, in program order, so most of them never get
+ * memory of their own.
+ */
+
+import { TilegradError } from '../errors.ts'
+import { add } from '../ops/elementwise.ts'
+import { full } from '../ops/creation.ts'
+import { keep } from '../scope.ts'
+import { sameShape, showShape } from '../shape.ts'
+import type { Tensor } from '../tensor.ts'
+import { Node, nodeOf, recording, withRecording } from './tape.ts'
+
+/** @internal See `Tensor.backward`. */
+export function backward(root: Tensor, options: { retainGraph?: boolean; gradient?: Tensor }): void {
+  const start = startNode('backward', root)
+  const seed = seedOf('backward', root, options.gradient)
+  withRecording(false, () => walk(start, seed, null, options.retainGraph === true), 'backward')
+}
+
+/**
+ * @internal Gradients of `root` with respect to `targets` only; no leaf's `grad` is touched. With `createGraph` the
+ * gradients are tracked themselves.
+ */
+export function gradientsOf(root: Tensor, targets: readonly Node[], createGraph: boolean): (Tensor | null)[] {
+  const start = startNode('grad', root)
+  const seed = seedOf('grad', root, undefined)
+  const found = new Map<Node, Tensor | null>(targets.map((t) => [t, null]))
+  withRecording(createGraph && recording(), () => walk(start, seed, found, createGraph), 'grad')
+  return targets.map((t) => found.get(t) ?? null)
+}
+
+function startNode(op: string, root: Tensor): Node {
+  const start = nodeOf(root)
+  if (start === null) {
+    throw new TilegradError('ERR_ARGUMENT', `${op}: nothing that led to this tensor requires a gradient`)
+  }
+  return start
+}
+
+function seedOf(op: string, root: Tensor, gradient: Tensor | undefined): Tensor {
+  if (gradient === undefined) {
+    if (root.size !== 1) {
+      throw new TilegradError(
+        'ERR_SHAPE',
+        `${op}: the tensor has shape ${showShape(root.shape)}; reduce it to one number first, or pass { gradient }`,
+      )
+    }
+    return full(root.shape, 1, { dtype: root.dtype, device: root.device })
+  }
+  if (!sameShape(gradient.shape, root.shape)) {
+    throw new TilegradError('ERR_SHAPE', `${op}: gradient ${showShape(gradient.shape)} and tensor ${showShape(root.shape)} differ`)
+  }
+  return gradient.alias()
+}
+
+function walk(start: Node, seed: Tensor, targets: Map<Node, Tensor | null> | null, retain: boolean): void {
+  const gradients = new Map<Node, Tensor>([[start, seed]])
+  for (const node of order(start, targets)) {
+    const dy = gradients.get(node)
+    if (dy === undefined) continue
+    gradients.delete(node)
+    if (targets?.has(node)) {
+      targets.set(node, keep(dy))
+      continue
+    }
+    if (node.leaf !== null) {
+      if (targets === null) accumulate(node.leaf, dy)
+      continue
+    }
+    const pulled = node.pull(dy)
+    const used = new Set<Tensor>()
+    for (let i = 0; i < node.inputs.length; i++) {
+      const input = node.inputs[i]
+      const given = pulled[i]
+      if (input == null || given == null) continue
+      // A rule may hand on dy, or one tensor for two inputs: each receiver gets a handle of its own.
+      const gradient = given === dy || used.has(given) ? given.alias() : given
+      used.add(gradient)
+      const before = gradients.get(input)
+      if (before === undefined) gradients.set(input, gradient)
+      else {
+        gradients.set(input, add(before, gradient))
+        before.dispose()
+        gradient.dispose()
+      }
+    }
+    for (const given of pulled) if (given != null && given !== dy && !used.has(given)) given.dispose()
+    dy.dispose()
+    if (!retain) node.release()
+  }
+}
+
+/** Every node that leads from `start` to a leaf (or to one of `targets`), latest first. */
+function order(start: Node, targets: Map<Node, Tensor | null> | null): Node[] {
+  const leads = new Map<Node, boolean>()
+  const stack: Node[] = [start]
+  while (stack.length > 0) {
+    const node = stack[stack.length - 1]!
+    if (leads.has(node)) {
+      stack.pop()
+      continue
+    }
+    const isTarget = targets === null ? node.leaf !== null : targets.has(node)
+    const pending = isTarget ? [] : node.inputs.filter((n): n is Node => n !== null && !leads.has(n))
+    if (pending.length > 0) {
+      stack.push(...pending)
+      continue
+    }
+    stack.pop()
+    leads.set(node, isTarget || node.inputs.some((n) => n !== null && leads.get(n) === true))
+  }
+  return [...leads.keys()].filter((n) => leads.get(n)).sort((a, b) => b.id - a.id)
+}
+
+function accumulate(leaf: Tensor, gradient: Tensor): void {
+  if (leaf.disposed) {
+    gradient.dispose()
+    return
+  }
+  if (leaf.grad === null || leaf.grad.disposed) {
+    leaf.grad = keep(gradient.node === null ? gradient : gradient.detach())
+    return
+  }
+  // A new sum, not a change in place: if this gradient is poisoned, the sum has to be, or a step would miss it silently.
+  const sum = add(leaf.grad, gradient)
+  leaf.grad.replaceValue(sum.value.retain())
+  sum.dispose()
+  gradient.dispose()
+}

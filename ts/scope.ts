@@ -1,0 +1,82 @@
+/**
+ * Scopes: tensors made inside a function are disposed when it returns, except those it returns or keeps. For loops that
+ * never yield to the event loop, where no finaliser can run.
+ */
+
+import { TilegradError, expected } from './errors.ts'
+import type { Tensor } from './tensor.ts'
+
+const stack: Tensor[][] = []
+
+/** @internal The list that new tensors join, if a scope is open. */
+export function currentScope(): Tensor[] | undefined {
+  return stack[stack.length - 1]
+}
+
+/**
+ * Runs `fn` and disposes of every tensor made inside that is not part of its result. The result may be a tensor, or
+ * arrays and plain objects of them. A parameter's gradient made inside is kept.
+ *
+ * @throws `ERR_ARGUMENT` when `fn` is asynchronous: its tensors would be freed while it waits
+ *
+ * @example
+ * ```ts
+ * import { scope, tensor } from 'tilegrad'
+ * const y = scope(() => {
+ *   const x = tensor([1, 2, 3])
+ *   return x.mul(x).sum() // x and x·x are freed here
+ * })
+ * console.log(await y.item()) // 14
+ * ```
+ */
+export function scope<T>(fn: () => T): T {
+  if (typeof fn !== 'function') throw expected('scope: fn', 'a function', fn)
+  const made: Tensor[] = []
+  stack.push(made)
+  let result: T
+  try {
+    result = fn()
+  } catch (error) {
+    stack.pop()
+    for (const tensor of made) tensor.dispose()
+    throw error
+  }
+  stack.pop()
+  checkSynchronous('scope', result)
+  const kept = new Set<unknown>()
+  collect(result, kept, 0)
+  for (const tensor of made) {
+    if (kept.has(tensor)) currentScope()?.push(tensor)
+    else tensor.dispose()
+  }
+  return result
+}
+
+/**
+ * Keeps a tensor beyond every scope that is open now; it is yours to dispose of.
+ *
+ * @returns the same tensor
+ */
+export function keep(tensor: Tensor): Tensor {
+  for (const made of stack) {
+    const at = made.indexOf(tensor)
+    if (at >= 0) made.splice(at, 1)
+  }
+  return tensor
+}
+
+/** Throws `ERR_ARGUMENT` for a promise: recording functions are synchronous. */
+export function checkSynchronous(op: string, result: unknown): void {
+  if (typeof result === 'object' && result !== null && typeof (result as { then?: unknown }).then === 'function') {
+    throw new TilegradError('ERR_ARGUMENT', `${op}: the function must be synchronous, but it returned a promise; read data() outside it`)
+  }
+}
+
+function collect(value: unknown, into: Set<unknown>, depth: number): void {
+  if (typeof value !== 'object' || value === null || depth > 8) return
+  into.add(value)
+  if (Array.isArray(value)) for (const v of value) collect(v, into, depth + 1)
+  else if (Object.getPrototypeOf(value) === Object.prototype) {
+    for (const v of Object.values(value)) collect(v, into, depth + 1)
+  }
+}

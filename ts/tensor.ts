@@ -1,0 +1,247 @@
+/**
+ * The tensor: a handle on a value, with its place in the autograd graph. It holds one owner of the value until it is
+ * disposed, leaves its scope or is collected. Operations are functions in `ts/ops/`; the methods of the same names are
+ * added by `ops/methods.ts`. A tensor never changes its shape, dtype or device.
+ */
+
+import { inspect } from 'node:util'
+import { backward } from './autograd/backward.ts'
+import type { Node } from './autograd/tape.ts'
+import type { Device } from './device.ts'
+import { type DataTypes, type Dtype, type TypedArray, allocate } from './dtype.ts'
+import { TilegradError } from './errors.ts'
+import type { TensorMethods } from './ops/methods.ts'
+import type { Value } from './program/value.ts'
+import { currentScope } from './scope.ts'
+import { type Shape, showShape } from './shape.ts'
+
+/** Nested arrays of numbers or booleans: what `array()` gives. */
+export type NestedArray = number | boolean | NestedArray[]
+
+/** One owner of a value: what a tensor holds, and what is left of it for the finaliser. */
+class Handle {
+  value: Value | null
+
+  constructor(value: Value) {
+    this.value = value
+  }
+}
+
+const registry = new FinalizationRegistry<Handle>((handle) => {
+  const { value } = handle
+  handle.value = null
+  if (value !== null) value.recorder.finalise(value)
+})
+
+/**
+ * An n-dimensional array on a device. Made by {@link tensor}, `zeros`, `randn` … and by every operation.
+ *
+ * @example
+ * ```ts
+ * import { tensor } from 'tilegrad'
+ * const x = tensor([[1, 2], [3, 4]])
+ * console.log(x.shape, await x.mul(10).data()) // [2, 2] Float32Array [10, 20, 30, 40]
+ * ```
+ */
+export class Tensor {
+  /** The device the elements live on. */
+  readonly device: Device
+  /** Dimensions; `[]` is one number. */
+  readonly shape: Shape
+  /** Element type. */
+  readonly dtype: Dtype
+  /** Number of elements. */
+  readonly size: number
+  /** Gradient accumulated by `backward()` on leaves; `null` until there is one. */
+  grad: Tensor | null = null
+  /** @internal How this tensor was computed; `null` for leaves and untracked results. */
+  node: Node | null = null
+  /** @internal Where gradients of this leaf arrive; made when an operation first uses it. */
+  leaf: Node | null = null
+  #requiresGrad = false
+  #handle: Handle
+
+  /** @internal Takes over one owner of `value`. Tensors the library holds for itself stay out of the user's scopes. */
+  constructor(device: Device, value: Value, scoped = true) {
+    this.device = device
+    this.shape = value.shape
+    this.dtype = value.dtype
+    this.size = value.size
+    this.#handle = new Handle(value)
+    registry.register(this, this.#handle)
+    if (scoped) currentScope()?.push(this)
+  }
+
+  /** @internal The value behind the handle. `ERR_DISPOSED` once disposed. */
+  get value(): Value {
+    const { value } = this.#handle
+    if (value === null) {
+      throw new TilegradError(
+        'ERR_DISPOSED',
+        `a tensor of shape ${showShape(this.shape)} was used after it had been disposed; keep() it, or dispose of it later`,
+      )
+    }
+    return value
+  }
+
+  /** @internal Replaces the value in place (gradients that grow, parameters that move into a slab); shape and dtype stay. */
+  replaceValue(value: Value): void {
+    const old = this.value
+    this.#handle.value = value
+    old.release()
+  }
+
+  /** @internal Another handle on the same value at the same place in the graph, outside every scope. */
+  alias(): Tensor {
+    const other = new Tensor(this.device, this.value.retain(), false)
+    other.node = this.node
+    other.leaf = this.leaf
+    other.#requiresGrad = this.#requiresGrad
+    return other
+  }
+
+  /** Number of dimensions. */
+  get rank(): number {
+    return this.shape.length
+  }
+
+  /** Whether `dispose()` has been called or the scope that made this tensor has ended. */
+  get disposed(): boolean {
+    return this.#handle.value === null
+  }
+
+  /** Whether gradients flow to this tensor. May be set on leaves of a float dtype. */
+  get requiresGrad(): boolean {
+    return this.#requiresGrad
+  }
+
+  set requiresGrad(wanted: boolean) {
+    if (this.node !== null && !wanted) {
+      throw new TilegradError('ERR_ARGUMENT', 'requiresGrad of a computed tensor cannot be switched off; use detach()')
+    }
+    if (wanted && this.dtype !== 'f32' && this.dtype !== 'f64') {
+      throw new TilegradError('ERR_DTYPE', `requiresGrad: only float tensors have gradients, this one is ${this.dtype}`)
+    }
+    this.#requiresGrad = wanted
+  }
+
+  /**
+   * The elements in row-major order, in a fresh typed array. Waits for the work that leads to them, without blocking
+   * the event loop on native devices.
+   *
+   * @throws `ERR_DISPOSED`; whatever went wrong while computing this tensor
+   */
+  async data(): Promise<TypedArray> {
+    const { value } = this
+    const into = allocate(this.dtype, this.size)
+    if (this.size === 0) return into
+    this.device.flush()
+    // Until the copy is there, collection of this handle must not free the slot.
+    value.retain()
+    try {
+      await this.device.backend.read(value.slot, into)
+    } finally {
+      value.release()
+    }
+    return into
+  }
+
+  /** {@link data}, blocking the event loop until it is there. For scripts and tests. */
+  dataSync(): TypedArray {
+    const { value } = this
+    const into = allocate(this.dtype, this.size)
+    if (this.size === 0) return into
+    this.device.flush()
+    this.device.backend.readSync(value.slot, into)
+    return into
+  }
+
+  /** The elements as nested arrays; booleans for `bool`, a bare number for rank 0. */
+  async array(): Promise<NestedArray> {
+    return nest(await this.data(), this.shape, this.dtype)
+  }
+
+  /**
+   * The one element as a number.
+   *
+   * @throws `ERR_SHAPE` unless there is exactly one
+   */
+  async item(): Promise<number> {
+    if (this.size !== 1) {
+      throw new TilegradError('ERR_SHAPE', `item: the tensor has shape ${showShape(this.shape)}, not one element; use data()`)
+    }
+    return (await this.data())[0]!
+  }
+
+  /** A copy on another device, or this tensor when it is there already. Gradients do not flow through it. */
+  async to(device: Device): Promise<Tensor> {
+    if (device === this.device) return this
+    device.checkDtype('to', this.dtype)
+    const data = await this.data()
+    const copy = new Tensor(device, device.recorder.upload(this.dtype, this.shape, data))
+    copy.requiresGrad = this.#requiresGrad && this.node === null
+    return copy
+  }
+
+  /** The same memory outside the autograd graph. */
+  detach(): Tensor {
+    return new Tensor(this.device, this.value.retain())
+  }
+
+  /**
+   * Computes the gradients of this tensor with respect to every leaf that requires one and adds them to `leaf.grad`.
+   * The memory saved for it is freed unless `retainGraph` is set.
+   *
+   * @param options.gradient upstream gradient of this shape; may be left out for one element (then it is 1)
+   * @param options.retainGraph keep what was saved, to run backward again; default false
+   * @throws `ERR_ARGUMENT` when nothing requires a gradient or the graph has been freed; `ERR_STALE` when a saved
+   * tensor has been changed in place since
+   */
+  backward(options: { retainGraph?: boolean; gradient?: Tensor } = {}): void {
+    backward(this, options)
+  }
+
+  /** Frees the memory as soon as nothing else needs it. Using the tensor afterwards is `ERR_DISPOSED`; disposing twice is fine. */
+  dispose(): void {
+    const { value } = this.#handle
+    this.#handle.value = null
+    value?.release()
+  }
+
+  /** `using x = …` disposes at the end of the block. */
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  /** What `console.log` shows: shape, dtype, device, and the values when there are few. */
+  [inspect.custom](): string {
+    const head = `Tensor ${this.dtype} ${showShape(this.shape)} on ${this.device.kind}`
+    if (this.disposed) return `${head} (disposed)`
+    const grad = this.#requiresGrad ? (this.node === null ? ', requires grad' : `, grad by ${this.node.op}`) : ''
+    if (this.size > 64) return `${head}${grad}`
+    try {
+      return `${head}${grad} ${inspect(nest(this.dataSync(), this.shape, this.dtype), { depth: 8, breakLength: 100 })}`
+    } catch (error) {
+      return `${head}${grad} (${error instanceof Error ? error.message : String(error)})`
+    }
+  }
+}
+
+// Every operation is also a method; see ops/methods.ts.
+// eslint-disable-next-line
+export interface Tensor extends TensorMethods {}
+
+function nest(data: TypedArray, shape: Shape, dtype: Dtype): NestedArray {
+  let at = 0
+  const walk = (axis: number): NestedArray => {
+    if (axis === shape.length) {
+      const v = data[at++]!
+      return dtype === 'bool' ? v !== 0 : v
+    }
+    return Array.from({ length: shape[axis]! }, () => walk(axis + 1))
+  }
+  return walk(0)
+}
+
+/** The typed arrays `data()` gives, by dtype. */
+export type { DataTypes }
