@@ -1,1 +1,197 @@
-//! See ARCHITECTURE.md.
+//! A plan: how a program is run. Views are resolved, dead instructions gone, elementwise instructions fused into
+//! chains, and every value has its place in memory. A device walks the steps in order; it decides nothing about memory.
+//!
+//! # Memory
+//! All sizes and offsets are in elements of four bytes. A value lives in one of three places ([`Base`]): an input slot's
+//! memory, one of the allocations that outlive the run because an output slot shows them, or the arena, which is the
+//! plan's alone while it runs. Arena offsets and sizes are multiples of [`ALIGN`].
+//!
+//! # Aliasing
+//! - What a step writes overlaps nothing else that the step touches, except [`ChainOutput::in_place_of`], which names an
+//!   input of exactly the same memory, read element by element.
+//! - In-place steps ([`Kernel::mutates`]) change inputs only. The program guarantees that a changed operand overlaps no
+//!   other operand *of the same input slot*. Different input slots may share storage at run time (a parameter and the
+//!   slab around it); steps are never reordered across an in-place step, so a device that runs them in order reads what
+//!   the program means. Only the device knows storages: it must refuse bindings under which a changed operand overlaps
+//!   another operand of the same step.
+//!
+//! # Poison
+//! Every value that is ever in memory has a number below [`Plan::values`]. A device keeps one flag per value: a failing
+//! step poisons what it writes; a step that reads a poisoned value is not run and poisons what it writes. An output of a
+//! chain depends only on the inputs in [`ChainOutput::depends_on`].
+
+use crate::dtype::Dtype;
+use crate::program::op::ElementOp;
+use crate::program::{Interface, Op, RegisterId};
+use crate::shape::Dims;
+
+/// Arena blocks begin at multiples of 16 elements: 64 bytes, a cache line and the widest vector.
+pub const ALIGN: usize = 16;
+
+/// The most instructions in one chain.
+pub const MAX_CHAIN_OPS: usize = 32;
+
+/// The most different memory operands of one chain.
+pub const MAX_CHAIN_INPUTS: usize = 16;
+
+/// The most results that one chain writes to memory.
+pub const MAX_CHAIN_OUTPUTS: usize = 8;
+
+/// Which memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// The arena of the run.
+    Arena,
+    /// The memory of an input slot, by position in [`Plan::inputs`].
+    Input(u32),
+    /// An allocation that outlives the run, by position in [`Plan::allocations`].
+    Allocation(u32),
+}
+
+/// Where a value begins. All lengths are the operand's `numel`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Location {
+    /// Which memory.
+    pub base: Base,
+    /// First element in it. For [`Base::Input`] this comes on top of the slot's own offset in its storage.
+    pub offset: usize,
+}
+
+/// A value in memory as one step sees it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Operand {
+    /// The register of the program, for texts.
+    pub register: RegisterId,
+    /// The number to track poison by; views share their root's.
+    pub value: u32,
+    /// Where it begins.
+    pub location: Location,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape.
+    pub dims: Dims,
+    /// Number of elements; they follow each other.
+    pub numel: usize,
+}
+
+/// An input slot as the program expects it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Input {
+    /// The operand as the `input` instruction declares it.
+    pub operand: Operand,
+    /// Whether any step changes it.
+    pub mutated: bool,
+    /// Whether any step or output needs it.
+    pub used: bool,
+}
+
+/// How to run a program.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// One per input slot. The device checks dtype and number of elements of what it binds.
+    pub inputs: Vec<Input>,
+    /// One per output slot: what the slot shows. Several may show one allocation, or an input's memory.
+    pub outputs: Vec<Operand>,
+    /// Sizes in elements of the allocations that outputs keep.
+    pub allocations: Vec<usize>,
+    /// Size in elements of the arena.
+    pub arena: usize,
+    /// Number of values ([`Operand::value`]).
+    pub values: usize,
+    /// What must be bound: numbers of inputs, outputs and scalars.
+    pub interface: Interface,
+    /// Estimated time of all steps on one thread, in nanoseconds: decides whether a run is worth a thread.
+    pub nanoseconds: u64,
+}
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Step {
+    /// The (first) instruction of the program that it stands for.
+    pub instruction: u32,
+    /// Estimated time on one thread, in nanoseconds.
+    pub nanoseconds: u64,
+    /// What to do.
+    pub kind: StepKind,
+}
+
+/// The two kinds of steps.
+#[derive(Clone, PartialEq, Debug)]
+pub enum StepKind {
+    /// Elementwise instructions over one iteration shape.
+    Chain(Chain),
+    /// One instruction of any other family.
+    Kernel(Kernel),
+}
+
+/// One instruction with its operands in memory. `op` is never `Input`, `Output`, `View` or `Element`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kernel {
+    /// What to do.
+    pub op: Op,
+    /// The operands in the table's order; `None` is an absent one.
+    pub inputs: Vec<Option<Operand>>,
+    /// The results.
+    pub outputs: Vec<Operand>,
+    /// Positions of inputs that are changed in place.
+    pub mutates: &'static [usize],
+}
+
+/// Elementwise instructions evaluated together, element by element: only [`Chain::outputs`] reach memory.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chain {
+    /// The iteration shape: that of every result.
+    pub dims: Dims,
+    /// Number of elements of it.
+    pub numel: usize,
+    /// Memory operands; each broadcasts to `dims` (a shape of the same number of elements is read straight through).
+    pub inputs: Vec<Operand>,
+    /// Instructions in order; operand `Op(i)` is always an earlier one.
+    pub ops: Vec<ChainOp>,
+    /// The results that are written.
+    pub outputs: Vec<ChainOutput>,
+}
+
+/// One instruction of a chain.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ChainOp {
+    /// The instruction of the program.
+    pub instruction: u32,
+    /// What to do.
+    pub op: ElementOp,
+    /// Operands in order; only the first [`arity`](ElementOp::arity) count.
+    pub operands: [ChainOperand; 3],
+    /// Element type of the operands (of a and b in `where`; of the result in `full`).
+    pub operand_dtype: Dtype,
+    /// Element type of the result.
+    pub dtype: Dtype,
+}
+
+/// Where an instruction of a chain takes an operand from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChainOperand {
+    /// Memory: position in [`Chain::inputs`].
+    Input(u8),
+    /// The result of an earlier instruction of the chain.
+    Op(u8),
+    /// A scalar of the run, converted to this dtype.
+    Scalar(u32, Dtype),
+    /// Not there: the operation has fewer operands.
+    None,
+}
+
+/// A result of a chain that is written to memory.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ChainOutput {
+    /// Which instruction's result: position in [`Chain::ops`].
+    pub op: u8,
+    /// Where to; its `dims` and `numel` are the chain's.
+    pub operand: Operand,
+    /// Bit `i`: it is computed from `inputs[i]`. Poison spreads by it.
+    pub depends_on: u32,
+    /// The input that occupies exactly the same memory. It is dead after the chain, read straight through, and read by no
+    /// instruction after `op`.
+    pub in_place_of: Option<u8>,
+}

@@ -1,0 +1,307 @@
+//! What an instruction does, with its attributes decoded: the typed form of a row of the opcode table.
+//!
+//! It holds no operands (those are the [`Instruction`](super::Instruction)'s) and no shape rules (those are in
+//! `validate`). Numbers named `scalar` are indices into the scalars that come with each run.
+
+use crate::cpu::activation::Activation;
+use crate::shape::Dims;
+
+/// One operation of the program.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Op {
+    /// Binds the next input slot.
+    Input {
+        /// Which of the program's inputs.
+        index: u32,
+    },
+    /// Materialises its operand into the next output slot.
+    Output {
+        /// Which of the program's outputs.
+        index: u32,
+    },
+    /// The same memory under another shape, from an element offset on.
+    View {
+        /// First element, counted in the operand.
+        offset: u32,
+    },
+    /// `[target, source]`: target ← source.
+    Assign,
+    /// `[target, source]`: target += source.
+    AddInto,
+    /// One result element from one element of each operand, operands broadcast.
+    Element(ElementOp),
+    /// Over the middle of `[outer, count, inner]`.
+    Reduce {
+        /// What is computed from the `count` elements.
+        kind: ReduceOp,
+        /// How the operand is seen.
+        axes: Middle,
+    },
+    /// Softmax or log-softmax over the middle of `[outer, count, inner]`.
+    Softmax {
+        /// Whether the logarithm is wanted.
+        log: bool,
+        /// How the operand is seen.
+        axes: Middle,
+    },
+    /// `[dy, y]` → dx of softmax or log-softmax.
+    SoftmaxGrad {
+        /// Whether y is a log-softmax.
+        log: bool,
+        /// How the operands are seen.
+        axes: Middle,
+    },
+    /// `[a, b]`, rank ≥ 2, batch dimensions broadcast.
+    Matmul {
+        /// a is stored `[…, K, M]`.
+        transpose_a: bool,
+        /// b is stored `[…, N, K]`.
+        transpose_b: bool,
+    },
+    /// `[x, weight, bias?]` → y, and z if it is saved.
+    Linear {
+        /// What is applied to z = xW + b.
+        activation: Activation,
+        /// Whether z is the second result.
+        save_z: bool,
+    },
+    /// `[dy, saved?, x?, weight?]` → the wanted gradients, in the order dx, dweight, dbias.
+    LinearGrad {
+        /// The activation of the forward instruction.
+        activation: Activation,
+        /// Which gradients are results.
+        wanted: Wanted,
+    },
+    /// `[logits, targets]` → losses, logSumExp, count.
+    CrossEntropy {
+        /// The target that is no class and costs nothing.
+        ignore_index: i32,
+    },
+    /// `[logits, targets, logSumExp, dlosses]` → dlogits.
+    CrossEntropyGrad {
+        /// As in the forward instruction.
+        ignore_index: i32,
+    },
+    /// Dimension `i` of the result is dimension `permutation[i]` of the operand.
+    Transpose {
+        /// A permutation of `0..rank`.
+        permutation: Dims,
+    },
+    /// The operands one after the other along an axis.
+    Concat {
+        /// The axis.
+        axis: u32,
+    },
+    /// The part of the result's size that begins at `starts`.
+    Slice {
+        /// First index per axis.
+        starts: Dims,
+    },
+    /// The operand inside a larger result.
+    Pad {
+        /// How many elements precede, per axis.
+        before: Dims,
+        /// Scalar that fills the rest.
+        value: u32,
+    },
+    /// `[x, indices]`: the axis of x is replaced by the dimensions of the indices.
+    Gather {
+        /// The axis.
+        axis: u32,
+    },
+    /// `[dy, indices]`: zeros plus every slice of dy at its index.
+    ScatterAdd {
+        /// The axis of the result.
+        axis: u32,
+    },
+    /// Σ over all operands of x².
+    SquaredNorm,
+    /// One step of SGD over a slab.
+    Sgd(Sgd),
+    /// One step of Adam with decoupled weight decay over a slab.
+    AdamW(AdamW),
+}
+
+/// An elementwise operation; only these are fused into chains.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum ElementOp {
+    /// Every element is the scalar, converted to the result's dtype.
+    Full {
+        /// The scalar.
+        scalar: u32,
+    },
+    /// The operand, broadcast.
+    Expand,
+    /// The operand in the result's dtype.
+    Cast,
+    /// A function of one operand.
+    Unary(UnaryOp),
+    /// An activation with its parameters (unused ones are 0).
+    Activation {
+        /// Which.
+        activation: Activation,
+        /// leakyRelu: slope; elu: alpha; softplus: beta, threshold.
+        parameters: [f64; 2],
+    },
+    /// `[dy, saved]` → dz.
+    ActivationGrad {
+        /// Which.
+        activation: Activation,
+        /// As in the forward instruction.
+        parameters: [f64; 2],
+    },
+    /// A function of two operands.
+    Binary(BinaryOp),
+    /// `[condition, a, b]`.
+    Where,
+    /// The operand held between two scalars.
+    Clip {
+        /// Scalar: lowest value.
+        low: u32,
+        /// Scalar: highest value.
+        high: u32,
+    },
+}
+
+impl ElementOp {
+    /// Number of operands.
+    pub fn arity(self) -> usize {
+        match self {
+            Self::Full { .. } => 0,
+            Self::Expand | Self::Cast | Self::Unary(_) | Self::Activation { .. } | Self::Clip { .. } => 1,
+            Self::ActivationGrad { .. } | Self::Binary(_) => 2,
+            Self::Where => 3,
+        }
+    }
+}
+
+/// Functions of one element. Meanings as in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[allow(missing_docs, reason = "the names say it; the table has the fine print")]
+pub enum UnaryOp {
+    Neg,
+    Abs,
+    Sign,
+    Square,
+    Sqrt,
+    Rsqrt,
+    Reciprocal,
+    Exp,
+    Expm1,
+    Log,
+    Log1p,
+    Erf,
+    Floor,
+    Ceil,
+    LogicalNot,
+    IsFinite,
+}
+
+/// Functions of two elements. Meanings as in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[allow(missing_docs, reason = "the names say it; the table has the fine print")]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    Maximum,
+    Minimum,
+    Equal,
+    NotEqual,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    LogicalAnd,
+    LogicalOr,
+}
+
+impl BinaryOp {
+    /// Whether the result is bool whatever the operands are.
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Self::Equal | Self::NotEqual | Self::Greater | Self::GreaterEqual | Self::Less | Self::LessEqual)
+    }
+}
+
+/// What a reduction computes. Meanings as in the table.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the names say it; the table has the fine print")]
+pub enum ReduceOp {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Argmax,
+    Argmin,
+    /// Divides by count − correction.
+    Variance {
+        correction: f64,
+    },
+}
+
+/// A tensor seen as `[outer, count, inner]`: what is done is done over `count`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Middle {
+    /// Product of the dimensions before.
+    pub outer: usize,
+    /// Product of the dimensions worked on.
+    pub count: usize,
+    /// Product of the dimensions after.
+    pub inner: usize,
+}
+
+/// Which gradients of `linear` are results.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// Gradient of x.
+    pub dx: bool,
+    /// Gradient of the weight.
+    pub dweight: bool,
+    /// Gradient of the bias.
+    pub dbias: bool,
+}
+
+/// Where the gradient of one parameter belongs. Its length is the gradient's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// Index into the step counters.
+    pub parameter: u32,
+    /// First element in the slab.
+    pub offset: u32,
+}
+
+/// `[param slab, momentum slab?, steps, scale?, ok?, …gradients]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sgd {
+    /// Scalar: learning rate.
+    pub lr: u32,
+    /// Weight of the old velocity; 0 needs no slab.
+    pub momentum: f64,
+    /// 1 − weight of the gradient in the velocity.
+    pub dampening: f64,
+    /// Coupled L2.
+    pub weight_decay: f64,
+    /// Nesterov's form.
+    pub nesterov: bool,
+    /// One per gradient; disjoint, inside the slab.
+    pub segments: Box<[Segment]>,
+}
+
+/// `[param slab, m slab, v slab, steps, scale?, ok?, …gradients]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AdamW {
+    /// Scalar: learning rate.
+    pub lr: u32,
+    /// Weight of the old first moment.
+    pub beta1: f64,
+    /// Weight of the old second moment.
+    pub beta2: f64,
+    /// Added after bias correction.
+    pub eps: f64,
+    /// Decoupled.
+    pub weight_decay: f64,
+    /// One per gradient; disjoint, inside the slab.
+    pub segments: Box<[Segment]>,
+}
