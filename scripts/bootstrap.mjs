@@ -39,12 +39,23 @@ export function seconds(since) {
   return `${((performance.now() - since) / 1000).toFixed(1)} s`
 }
 
-/** Runs npm with the interpreter that runs this, so that no shell and no other version stands between. */
-function npm(/** @type {string[]} */ parameters, /** @type {string} */ cwd) {
+/**
+ * Runs npm with the interpreter that runs this, so that no shell and no other version stands between.
+ *
+ * @param {string[]} parameters
+ * @param {string} cwd
+ * @returns {boolean} whether it succeeded
+ */
+function npm(parameters, cwd) {
   const cli = process.env['npm_execpath']
-  const options = /** @type {const} */ ({ cwd, stdio: ['ignore', 'inherit', 'inherit'] })
-  if (cli?.endsWith('npm-cli.js')) return spawnSync(process.execPath, [cli, ...parameters], options)
-  return spawnSync('npm', parameters, { ...options, shell: process.platform === 'win32' })
+  const throughNode = cli?.endsWith('npm-cli.js') === true
+  const done = spawnSync(throughNode ? process.execPath : 'npm', throughNode ? [cli, ...parameters] : parameters, {
+    cwd,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    // On Windows npm is a script, and scripts need a shell.
+    shell: !throughNode && process.platform === 'win32',
+  })
+  return done.status === 0
 }
 
 /** @returns {boolean} whether the loader that runs TypeScript has its binary for this platform */
@@ -81,11 +92,11 @@ export function installPackages(folder = '.') {
     '--no-fund',
     '--loglevel=error',
   ]
-  let done = npm(parameters, home).status === 0
+  let done = npm(parameters, home)
   if (done && folder === '.' && !loaderWorks()) {
     say('the lock names no binaries for this platform: installing once more without it')
     rmSync(modules, { recursive: true, force: true })
-    done = npm([...parameters, '--no-package-lock'], home).status === 0
+    done = npm([...parameters, '--no-package-lock'], home)
   }
   if (!done) {
     throw new SetupError(
@@ -104,7 +115,7 @@ export function platformName() {
   if (process.platform === 'win32') return `${base}-msvc`
   if (process.platform !== 'linux') return base
   // Without this the report asks the name servers about every open connection.
-  process.report.excludeNetwork = true
+  Object.assign(process.report, { excludeNetwork: true })
   const report = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport())
   return `${base}-${report.header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'}`
 }
