@@ -128,7 +128,7 @@ impl Pool {
         }
         // SAFETY: only the lifetime changes. The pointer is followed only by workers inside the job, and this function
         // does not return before it has closed the job and the last of them has left it.
-        let body = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(body) };
+        let body = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body) };
         // SAFETY: `busy` makes this thread the only writer; the previous job was closed and left by all workers.
         unsafe { *shared.job.get() = Some(Job { body, chunks }) };
         shared.next.0.store(0, Ordering::Relaxed);

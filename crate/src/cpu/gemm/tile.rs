@@ -1,0 +1,114 @@
+//! The microkernel: one tile of C, at most `S::ROWS` rows high, over one block of K, kept in registers.
+//!
+//! Every accumulator is one chain of fused multiply-adds that starts from zero and walks the block in ascending k. That
+//! order, not the tiling, is what the bits of the result depend on: a row comes out the same in a tile of any height,
+//! next to any other row.
+
+use super::simd::Simd;
+
+/// One tile's operands.
+pub(super) struct Tile {
+    /// Length of the block of K.
+    pub k: usize,
+    /// A, interleaved by the tile's rows: element (i, k) at `k * rows + i`.
+    pub a: *const f32,
+    /// B: row k of the first panel at `k * b_stride`.
+    pub b: *const f32,
+    /// Floats from one row of B to the next.
+    pub b_stride: usize,
+    /// Floats from one panel of B to the next, for tiles that are several panels wide.
+    pub b_panel: usize,
+    /// C, row by row at `c_stride`.
+    pub c: *mut f32,
+    /// Floats from one row of C (and of z) to the next.
+    pub c_stride: usize,
+    /// C holds the sum of the blocks before this one.
+    pub add: bool,
+    /// What happens after the last block.
+    pub finish: Finish,
+}
+
+/// The epilogue that runs on the registers of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Finish {
+    /// One float per column, or null.
+    pub bias: *const f32,
+    /// Where the pre-activation goes, laid out as C, or null.
+    pub z: *mut f32,
+    /// Apply relu.
+    pub relu: bool,
+}
+
+impl Finish {
+    /// Nothing: the block is not the last, or there is no epilogue.
+    pub const NONE: Self = Self { bias: std::ptr::null(), z: std::ptr::null_mut(), relu: false };
+}
+
+/// An instance of [`tile`].
+///
+/// # Safety
+/// See [`tile`].
+pub(super) type TileFn = unsafe fn(&Tile);
+
+/// Computes a tile of `ROWS` rows and `VECTORS` vectors.
+///
+/// # Safety
+/// The CPU has the instruction set `S`. `t.a` holds `k * ROWS` floats, each of the `k` rows of each panel of B its
+/// vectors, C (and z) `ROWS` rows of `VECTORS` vectors, the bias as many floats as a row of C. Nobody else touches C
+/// and z meanwhile.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
+    // SAFETY: the caller vouches for the instruction set and for all the places read and written here.
+    unsafe {
+        let mut acc = [[S::zero(); VECTORS]; ROWS];
+        let mut a = t.a;
+        let mut b = t.b;
+        for _ in 0..t.k {
+            let mut row = [S::zero(); VECTORS];
+            for (v, b_v) in row.iter_mut().enumerate() {
+                *b_v = S::load(b.add(v / S::PANEL * t.b_panel + v % S::PANEL * S::LANES));
+            }
+            for (i, acc_i) in acc.iter_mut().enumerate() {
+                let a_i = S::splat(a.add(i));
+                for (sum, b_v) in acc_i.iter_mut().zip(row) {
+                    *sum = S::fma(a_i, b_v, *sum);
+                }
+            }
+            a = a.add(ROWS);
+            b = b.add(t.b_stride);
+        }
+        // One pass per step of the epilogue: the conditions stay outside the unrolled loops.
+        if t.add {
+            each(&mut acc, |i, v, sum| S::add(S::load(t.c.add(i * t.c_stride + v * S::LANES)), sum));
+        }
+        if !t.finish.bias.is_null() {
+            each(&mut acc, |_, v, sum| S::add(sum, S::load(t.finish.bias.add(v * S::LANES))));
+        }
+        if !t.finish.z.is_null() {
+            each(&mut acc, |i, v, sum| {
+                S::store(t.finish.z.add(i * t.c_stride + v * S::LANES), sum);
+                sum
+            });
+        }
+        if t.finish.relu {
+            each(&mut acc, |_, _, sum| S::relu(sum));
+        }
+        each(&mut acc, |i, v, sum| {
+            S::store(t.c.add(i * t.c_stride + v * S::LANES), sum);
+            sum
+        });
+    }
+}
+
+/// Replaces every accumulator by `f(row, vector, accumulator)`.
+#[inline(always)]
+fn each<V: Copy, const ROWS: usize, const VECTORS: usize>(
+    acc: &mut [[V; VECTORS]; ROWS],
+    f: impl Fn(usize, usize, V) -> V,
+) {
+    for (i, acc_i) in acc.iter_mut().enumerate() {
+        for (v, sum) in acc_i.iter_mut().enumerate() {
+            *sum = f(i, v, *sum);
+        }
+    }
+}
