@@ -3,12 +3,18 @@
 //!
 //! Decoding never panics, whatever the words are, and allocates no more than a multiple of their number.
 
+mod attributes;
+mod decode;
 pub mod op;
+pub mod table;
+mod validate;
 
 use crate::dtype::Dtype;
 use crate::shape::Dims;
 use std::ops::Range;
+use table::Opcode;
 
+pub use decode::{MAGIC, NONE, Stream};
 pub use op::Op;
 
 /// The most registers, and the most instructions, of one program.
@@ -40,8 +46,8 @@ pub struct Register {
 /// One instruction: what, from which registers, into which.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Instruction {
-    /// The number in the opcode table.
-    pub code: u16,
+    /// The row of the opcode table.
+    pub row: &'static Opcode,
     /// The operation and its attributes.
     pub op: Op,
     operands: Range<u32>,

@@ -1,4 +1,4 @@
-//! What an instruction does, with its attributes decoded: the typed form of a row of the opcode table.
+//! What an instruction does, with its attributes decoded: the typed form of a row of the opcode [table](super::table).
 //!
 //! It holds no operands (those are the [`Instruction`](super::Instruction)'s) and no shape rules (those are in
 //! `validate`). Numbers named `scalar` are indices into the scalars that come with each run.
