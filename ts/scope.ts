@@ -52,6 +52,17 @@ export function scope<T>(fn: () => T): T {
   return result
 }
 
+/** @internal Runs `fn` and gives its result and every tensor it made; the caller disposes of them. */
+export function collecting<T>(fn: () => T): [T, Tensor[]] {
+  const made: Tensor[] = []
+  stack.push(made)
+  try {
+    return [fn(), made]
+  } finally {
+    stack.pop()
+  }
+}
+
 /**
  * Keeps a tensor beyond every scope that is open now; it is yours to dispose of.
  *

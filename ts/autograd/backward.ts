@@ -7,7 +7,7 @@
 import { TilegradError } from '../errors.ts'
 import { add } from '../ops/elementwise.ts'
 import { full } from '../ops/creation.ts'
-import { keep } from '../scope.ts'
+import { collecting, keep } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import { Node, nodeOf, recording, withRecording } from './tape.ts'
@@ -69,7 +69,7 @@ function walk(start: Node, seed: Tensor, targets: Map<Node, Tensor | null> | nul
       if (targets === null) accumulate(node.leaf, dy)
       continue
     }
-    const pulled = node.pull(dy)
+    const [pulled, made] = collecting(() => node.pull(dy))
     const used = new Set<Tensor>()
     for (let i = 0; i < node.inputs.length; i++) {
       const input = node.inputs[i]
@@ -86,7 +86,8 @@ function walk(start: Node, seed: Tensor, targets: Map<Node, Tensor | null> | nul
         gradient.dispose()
       }
     }
-    for (const given of pulled) if (given != null && given !== dy && !used.has(given)) given.dispose()
+    // What a rule made on its way and did not hand on is freed here, so rules need not care.
+    for (const tensor of made) if (!used.has(tensor)) tensor.dispose()
     dy.dispose()
     if (!retain) node.release()
   }

@@ -1,0 +1,172 @@
+/**
+ * Devices as users see them: opening, listing, the default, and what each can do. A device is a backend with the
+ * recorder of its stream. Which backend an option means is decided in `backend/select.ts`.
+ */
+
+import type { Backend, BackendStats, DeviceKind } from './backend/backend.ts'
+import { type DeviceInfo, type OpenedBackend, listDevices, openBackend } from './backend/select.ts'
+import type { Dtype } from './dtype.ts'
+import { TilegradError, expected } from './errors.ts'
+import { Recorder } from './program/record.ts'
+
+/** What to open: a kind, or a kind with options. */
+export interface DeviceOptions {
+  /** Which device. `'auto'` takes the best there is. Default `'auto'`. */
+  readonly kind?: 'auto' | DeviceKind
+  /** Threads of the `cpu` device. Default: the physical cores. */
+  readonly threads?: number
+  /** Upper bound, in bytes, of what the device may hold; above it operations fail with `ERR_OUT_OF_MEMORY`. Default: none. */
+  readonly memoryLimit?: number
+  /** `false` runs every instruction by itself instead of fusing chains; results are the same bits. Default `true`. */
+  readonly fuse?: boolean
+}
+
+/** Counters of a device; see {@link Device.stats}. */
+export type DeviceStats = BackendStats
+
+/** A place where tensors live and operations run. */
+export class Device {
+  readonly kind: DeviceKind
+  /** What it is, for people: `cpu (AVX-512, 2 threads)`. */
+  readonly name: string
+  /**
+   * Whether a row of a batch has the same bits as the row alone. True on every device of this version.
+   */
+  readonly batchInvariant = true
+  /** @internal */
+  readonly backend: Backend
+  /** @internal */
+  readonly recorder: Recorder
+  readonly #dtypes: readonly Dtype[]
+  #closing: Promise<void> | undefined
+
+  /** @internal Use {@link openDevice}. */
+  constructor(opened: OpenedBackend) {
+    this.backend = opened.backend
+    this.kind = opened.backend.kind
+    this.name = opened.name
+    this.#dtypes = opened.dtypes
+    this.recorder = new Recorder(opened.backend)
+  }
+
+  /** Element types this device computes with. */
+  get dtypes(): readonly Dtype[] {
+    return this.#dtypes
+  }
+
+  /** Whether {@link close} has been called. */
+  get closed(): boolean {
+    return this.#closing !== undefined
+  }
+
+  /** @internal `ERR_DTYPE` unless tensors of this type can live here. */
+  checkDtype(op: string, dtype: Dtype): void {
+    if (!this.#dtypes.includes(dtype)) {
+      throw new TilegradError('ERR_DTYPE', `${op}: the ${this.kind} device has no ${dtype}; ${dtype} tensors live on the js device`)
+    }
+  }
+
+  /** @internal Hands over what has been recorded. */
+  flush(): void {
+    this.recorder.flush()
+  }
+
+  /**
+   * Resolves when everything recorded so far has been computed.
+   *
+   * @throws the first error of that work that nobody has read yet
+   */
+  async sync(): Promise<void> {
+    this.#checkOpen()
+    this.flush()
+    await this.backend.sync()
+  }
+
+  /** Memory and plan counters, without waiting for pending work. */
+  stats(): DeviceStats {
+    this.#checkOpen()
+    return this.backend.stats()
+  }
+
+  /**
+   * Finishes pending work and frees all memory. Tensors of the device can no longer be used (`ERR_DEVICE_LOST`).
+   * Closing twice is fine.
+   *
+   * @throws the first error of pending work that nobody has read
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    if (current === this) current = undefined
+    this.flush()
+    this.recorder.close()
+    await this.backend.close()
+  }
+
+  #checkOpen(): void {
+    if (this.closed) {
+      throw new TilegradError('ERR_DEVICE_LOST', `the ${this.kind} device has been closed; open another one`)
+    }
+  }
+}
+
+let current: Device | undefined
+
+/**
+ * Opens a device. Several may be open at once; each has its own tensors.
+ *
+ * @param options `'auto'` (default), `'cpu'`, `'js'`, or an object with options
+ * @throws `ERR_NO_DEVICE` with a list of what was tried and why it failed
+ *
+ * @example
+ * ```ts
+ * import { openDevice, ones } from 'tilegrad'
+ * const device = await openDevice('js')
+ * const x = ones([2, 2], { device })
+ * console.log(await x.sum().item()) // 4
+ * await device.close()
+ * ```
+ */
+// eslint-disable-next-line require-await
+export async function openDevice(options: DeviceOptions | 'auto' | DeviceKind = 'auto'): Promise<Device> {
+  return openDeviceSync(options)
+}
+
+/** Every device this machine has or could have, best first, with the reason why one cannot be used. */
+// eslint-disable-next-line require-await
+export async function devices(): Promise<DeviceInfo[]> {
+  return listDevices()
+}
+
+/** The device that creation functions use when none is given. Opens `'auto'` on first use. */
+export function defaultDevice(): Device {
+  return (current ??= openDeviceSync('auto'))
+}
+
+/** Makes `device` the default. */
+export function setDefaultDevice(device: Device): void {
+  if (!(device instanceof Device)) throw expected('setDefaultDevice: device', 'a device from openDevice()', device)
+  current = device
+}
+
+function openDeviceSync(options: DeviceOptions | 'auto' | DeviceKind): Device {
+  return new Device(openBackend(checkOptions(options)))
+}
+
+function checkOptions(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptions & { kind: 'auto' | DeviceKind } {
+  const given: DeviceOptions = typeof options === 'string' ? { kind: options } : options
+  if (typeof given !== 'object' || given === null) throw expected('openDevice: options', 'a kind or an object', options)
+  const { kind = 'auto', threads, memoryLimit, fuse } = given
+  if (!['auto', 'gpu', 'cpu', 'js'].includes(kind)) throw expected('openDevice: kind', "'auto', 'gpu', 'cpu' or 'js'", kind)
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024)) {
+    throw expected('openDevice: threads', 'a whole number from 1 to 1024', threads)
+  }
+  if (memoryLimit !== undefined && !(Number.isSafeInteger(memoryLimit) && memoryLimit >= 0)) {
+    throw expected('openDevice: memoryLimit', 'a whole number of bytes', memoryLimit)
+  }
+  if (fuse !== undefined && typeof fuse !== 'boolean') throw expected('openDevice: fuse', 'true or false', fuse)
+  return { ...given, kind }
+}

@@ -1,0 +1,87 @@
+/**
+ * What operations share: checking operands, turning numbers into rank-0 values, and recording one instruction with its
+ * gradient. No operation lives here.
+ */
+
+import { track, type Vjp } from '../autograd/tape.ts'
+import type { Device } from '../device.ts'
+import { type Dtype, isFloat } from '../dtype.ts'
+import { TilegradError, expected } from '../errors.ts'
+import type { DtypeClass, OpcodeName } from '../program/opcodes.ts'
+import { OPCODES } from '../program/opcodes.ts'
+import type { Attribute } from '../program/record.ts'
+import type { Value } from '../program/value.ts'
+import type { Shape } from '../shape.ts'
+import { Tensor } from '../tensor.ts'
+
+/** A tensor, or a number that takes its partner's dtype. */
+export type Operand = Tensor | number
+
+/** Throws `ERR_ARGUMENT` unless `x` is a tensor. */
+export function checkTensor(op: string, name: string, x: unknown): asserts x is Tensor {
+  if (!(x instanceof Tensor)) throw expected(`${op}: ${name}`, 'a tensor', x)
+}
+
+/** The device all operands live on. */
+export function sharedDevice(op: string, first: Tensor, ...others: readonly (Tensor | null)[]): Device {
+  for (const other of others) {
+    if (other !== null && other.device !== first.device) {
+      throw new TilegradError(
+        'ERR_DEVICE_MISMATCH',
+        `${op}: operands live on different devices (${first.device.kind} and ${other.device.kind}); move one with await x.to(device)`,
+      )
+    }
+  }
+  return first.device
+}
+
+const ALLOWED: Readonly<Record<DtypeClass, string>> = {
+  float: 'f32 or f64',
+  number: 'f32, f64 or i32',
+  bool: 'bool',
+  any: 'any dtype',
+}
+
+/** Throws `ERR_DTYPE` unless an operation of this class computes on `dtype`. */
+export function checkDtypeClass(op: string, wanted: DtypeClass, dtype: Dtype): void {
+  const fits = wanted === 'any' || (wanted === 'bool' ? dtype === 'bool' : isFloat(dtype) || (wanted === 'number' && dtype === 'i32'))
+  if (!fits) throw new TilegradError('ERR_DTYPE', `${op}: takes ${ALLOWED[wanted]}, not ${dtype}; use cast()`)
+}
+
+/** Throws `ERR_DTYPE` unless all tensors have one dtype. */
+export function checkSameDtype(op: string, a: Tensor, b: Tensor): void {
+  if (a.dtype !== b.dtype) {
+    throw new TilegradError('ERR_DTYPE', `${op}: operands are ${a.dtype} and ${b.dtype}; cast() one of them, dtypes are never promoted`)
+  }
+}
+
+/** A rank-0 value of the partner's dtype. The caller releases it once it has been used. */
+export function scalarValue(op: string, x: number, like: Tensor): Value {
+  if (typeof x !== 'number') throw expected(`${op}: operand`, 'a tensor or a number', x)
+  if (like.dtype === 'i32' && !(Number.isInteger(x) && Math.abs(x) <= 2 ** 31)) {
+    throw new TilegradError('ERR_DTYPE', `${op}: ${x} does not fit the i32 operand; cast('f32') it first`)
+  }
+  if (like.dtype === 'bool') throw new TilegradError('ERR_DTYPE', `${op}: a number and a bool tensor do not mix; cast() the tensor first`)
+  return like.device.recorder.emit('full', [], { dtype: like.dtype, shape: [] }, [x])
+}
+
+/** Records an instruction of one tensor and puts the result on the tape. `saved` gets the result: some rules need it. */
+export function unary(
+  op: OpcodeName,
+  x: Tensor,
+  output: { dtype?: Dtype; shape?: Shape },
+  attributes: readonly Attribute[],
+  saved: (out: Tensor) => readonly Tensor[],
+  vjp: Vjp | null,
+): Tensor {
+  checkTensor(op, 'x', x)
+  checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
+  const value = x.device.recorder.emit(
+    op,
+    [x.value],
+    { dtype: output.dtype ?? x.dtype, shape: output.shape ?? x.shape },
+    attributes,
+  )
+  const out = new Tensor(x.device, value)
+  return vjp === null || !x.requiresGrad ? out : track(out, op, [x], saved(out), vjp)
+}

@@ -1,0 +1,53 @@
+/** Taking slices of a tensor by index, and adding them back. */
+
+import { track } from '../autograd/tape.ts'
+import { TilegradError } from '../errors.ts'
+import { type Shape, checkShape, normalizeAxis, showShape } from '../shape.ts'
+import { Tensor } from '../tensor.ts'
+import { checkTensor, sharedDevice } from './apply.ts'
+
+/**
+ * Slices of `x` along `axis`, in the order of `indices` (NumPy's `take`, ONNX's `Gather`): with axis 0 and a matrix, the
+ * rows of an embedding. The result has the shape of `x` with `axis` replaced by the shape of `indices`.
+ *
+ * @param indices i32, any shape, each in [0, size of the axis)
+ * @param axis default 0
+ * @throws `ERR_ARGUMENT` when the result is read and an index was out of range
+ */
+export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
+  checkTensor('gather', 'x', x)
+  const device = checkIndices('gather', x, indices)
+  const at = normalizeAxis('gather', axis, x.shape.length)
+  const shape = checkShape('gather', [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)])
+  const value = device.recorder.emit('gather', [x.value, indices.value], { dtype: x.dtype, shape }, [at])
+  return track(new Tensor(device, value), 'gather', [x], [indices], (dy, [indices]) => [scatterAdd(dy, indices!, x.shape, at)])
+}
+
+/**
+ * The reverse of {@link gather}: zeros of `shape`, to which every slice of `updates` is added at its index. Slices with
+ * the same index are added in order of position, so the result is the same every time.
+ *
+ * @param updates what gather would give: `shape` with `axis` replaced by the shape of `indices`
+ * @param indices i32
+ * @param shape of the result
+ * @param axis default 0
+ */
+export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis = 0): Tensor {
+  checkTensor('scatterAdd', 'updates', updates)
+  const device = checkIndices('scatterAdd', updates, indices)
+  const wanted = checkShape('scatterAdd', shape)
+  const at = normalizeAxis('scatterAdd', axis, wanted.length)
+  const fits = [...wanted.slice(0, at), ...indices.shape, ...wanted.slice(at + 1)]
+  if (showShape(fits) !== showShape(updates.shape)) {
+    throw new TilegradError('ERR_SHAPE', `scatterAdd: updates ${showShape(updates.shape)} have to be ${showShape(fits)} for a result of ${showShape(wanted)}`)
+  }
+  if (updates.dtype === 'bool') throw new TilegradError('ERR_DTYPE', 'scatterAdd: bool cannot be added; cast() it')
+  const value = device.recorder.emit('scatterAdd', [updates.value, indices.value], { dtype: updates.dtype, shape: wanted }, [at])
+  return track(new Tensor(device, value), 'scatterAdd', [updates], [indices], (dy, [indices]) => [gather(dy, indices!, at)])
+}
+
+function checkIndices(op: string, x: Tensor, indices: Tensor): Tensor['device'] {
+  checkTensor(op, 'indices', indices)
+  if (indices.dtype !== 'i32') throw new TilegradError('ERR_DTYPE', `${op}: indices are i32, not ${indices.dtype}; cast('i32') them`)
+  return sharedDevice(op, x, indices)
+}
