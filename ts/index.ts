@@ -1,0 +1,99 @@
+/** The public surface of tilegrad: re-exports, and the one act of giving tensors their methods. */
+
+import { installMethods } from './ops/methods.ts'
+
+installMethods()
+
+export { customGrad, grad, valueAndGrad } from './autograd/functional.ts'
+export { noGrad } from './autograd/tape.ts'
+export type { DeviceKind } from './backend/backend.ts'
+export type { DeviceInfo } from './backend/select.ts'
+export {
+  Device,
+  type DeviceOptions,
+  type DeviceStats,
+  defaultDevice,
+  devices,
+  openDevice,
+  setDefaultDevice,
+} from './device.ts'
+export type { DataTypes, Dtype, TypedArray } from './dtype.ts'
+export { type ErrorCode, TilegradError } from './errors.ts'
+export {
+  type ActivationName,
+  elu,
+  gelu,
+  heaviside,
+  leakyRelu,
+  relu,
+  sigmoid,
+  silu,
+  softplus,
+  tanh,
+} from './ops/activation.ts'
+export type { Operand } from './ops/apply.ts'
+export {
+  type CreationOptions,
+  type TensorData,
+  arange,
+  eye,
+  full,
+  ones,
+  onesLike,
+  rand,
+  randn,
+  tensor,
+  zeros,
+  zerosLike,
+} from './ops/creation.ts'
+export {
+  abs,
+  add,
+  cast,
+  ceil,
+  clip,
+  div,
+  equal,
+  erf,
+  exp,
+  expm1,
+  floor,
+  greater,
+  greaterEqual,
+  isFinite,
+  less,
+  lessEqual,
+  log,
+  log1p,
+  logicalAnd,
+  logicalNot,
+  logicalOr,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  notEqual,
+  pow,
+  reciprocal,
+  rsqrt,
+  sign,
+  sqrt,
+  square,
+  sub,
+  where,
+} from './ops/elementwise.ts'
+export { gather, scatterAdd } from './ops/gather.ts'
+export { type LinearOptions, linear } from './ops/linear.ts'
+export { type MatmulOptions, matmul } from './ops/matmul.ts'
+export { type Axis, type ReduceOptions, argmax, argmin, max, mean, min, sum, variance } from './ops/reduce.ts'
+export { concat, expand, pad, reshape, slice, transpose } from './ops/shape.ts'
+export { logSoftmax, softmax } from './ops/softmax.ts'
+export { manualSeed } from './random.ts'
+export { keep, scope } from './scope.ts'
+export type { Shape } from './shape.ts'
+export { type NestedArray, Tensor } from './tensor.ts'
+export { Parameter } from './nn/parameter.ts'
+export * as data from './data/index.ts'
+export * as nn from './nn/index.ts'
+export * as optim from './optim/index.ts'
+export * as train from './train/index.ts'

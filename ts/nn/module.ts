@@ -1,0 +1,141 @@
+/**
+ * The base of models. A module finds its parameters and submodules among its own fields, in the order they were assigned;
+ * names follow PyTorch (`0.weight`). It does not know devices: parameters do.
+ */
+
+import { TilegradError, expected } from '../errors.ts'
+import { sameShape, showShape } from '../shape.ts'
+import { Tensor } from '../tensor.ts'
+import type { TypedArray } from '../dtype.ts'
+import type { Shape } from '../shape.ts'
+import { Parameter } from './parameter.ts'
+
+/** One entry of a state: values with their shape. */
+export interface StateEntry {
+  readonly shape: Shape
+  readonly data: TypedArray
+}
+
+/** Values by name, as `stateDict()` gives them. A null-prototype object, so any name is safe. */
+export type StateDict = Record<string, StateEntry>
+
+/**
+ * A layer or a model: parameters, submodules and a `forward`. Extend it and assign parameters and modules to fields.
+ *
+ * @example
+ * ```ts
+ * import { nn, randn, type Tensor } from 'tilegrad'
+ * class Residual extends nn.Module {
+ *   inner = new nn.Linear(8, 8, { activation: 'relu' })
+ *   forward(x: Tensor): Tensor {
+ *     return this.inner.forward(x).add(x)
+ *   }
+ * }
+ * const model = new Residual()
+ * console.log(model.forward(randn([2, 8])).shape, [...model.namedParameters().keys()]) // [2, 8] ['inner.weight', 'inner.bias']
+ * ```
+ */
+export abstract class Module {
+  /** Whether the module is in training mode; see {@link train} and {@link eval}. */
+  training = true
+
+  /** Computes the output for a batch. */
+  abstract forward(...inputs: Tensor[]): Tensor
+
+  /** Every parameter, submodules' included, in order of definition; shared ones once. */
+  parameters(): Parameter[] {
+    return [...this.namedParameters().values()]
+  }
+
+  /** Parameters by name: `weight`, `0.bias`, `encoder.2.weight`. Shared ones under their first name. */
+  namedParameters(): Map<string, Parameter> {
+    const found = new Map<string, Parameter>()
+    const seen = new Set<Parameter>()
+    this.#walk('', (name, value) => {
+      if (!(value instanceof Parameter) || seen.has(value)) return
+      seen.add(value)
+      found.set(name, value)
+    })
+    return found
+  }
+
+  /** Tensors that belong to the state but are not learned, such as running statistics, by name. */
+  buffers(): Map<string, Tensor> {
+    const found = new Map<string, Tensor>()
+    this.#walk('', (name, value) => {
+      if (value instanceof Tensor && !(value instanceof Parameter)) found.set(name, value)
+    })
+    return found
+  }
+
+  /** Direct submodules by field name. */
+  children(): Map<string, Module> {
+    const found = new Map<string, Module>()
+    for (const [name, value] of Object.entries(this)) if (value instanceof Module) found.set(name, value)
+    return found
+  }
+
+  /** Switches to training mode, submodules included. */
+  train(on = true): this {
+    this.training = on
+    for (const child of this.children().values()) child.train(on)
+    return this
+  }
+
+  /** Switches to evaluation mode, submodules included. */
+  eval(): this {
+    return this.train(false)
+  }
+
+  /** A copy of all parameters and buffers on the host, by name. All reads start before the first is awaited, so it is one moment of training. */
+  async stateDict(): Promise<StateDict> {
+    const entries = [...this.namedParameters(), ...this.buffers()]
+    const reads = entries.map(([, tensor]) => tensor.data())
+    const state = Object.create(null) as StateDict
+    for (const [i, data] of (await Promise.all(reads)).entries()) {
+      const [name, tensor] = entries[i]!
+      state[name] = { shape: tensor.shape, data }
+    }
+    return state
+  }
+
+  /**
+   * Writes values into parameters and buffers. Nothing changes unless everything fits.
+   *
+   * @param options.strict default true: every name has to be on both sides
+   * @throws `ERR_FORMAT` that lists missing, unexpected and mis-shaped names
+   */
+  loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
+    const { strict = true } = options
+    if (typeof state !== 'object' || state === null) throw expected('loadStateDict: state', 'an object of entries by name', state)
+    const own = new Map<string, Tensor>([...this.namedParameters(), ...this.buffers()])
+    const given = new Set(Object.keys(state))
+    const problems: string[] = []
+    for (const [name, tensor] of own) {
+      const entry = given.has(name) ? state[name] : undefined
+      if (entry === undefined) {
+        if (strict) problems.push(`missing ${name}`)
+      } else if (!sameShape(entry.shape, tensor.shape) || entry.data.length !== tensor.size) {
+        problems.push(`${name} is ${showShape(entry.shape)} instead of ${showShape(tensor.shape)}`)
+      }
+    }
+    if (strict) for (const name of given) if (!own.has(name)) problems.push(`unexpected ${name}`)
+    if (problems.length > 0) throw new TilegradError('ERR_FORMAT', `loadStateDict: ${problems.join('; ')}`)
+    for (const [name, tensor] of own) if (given.has(name)) write(tensor, state[name]!.data)
+  }
+
+  #walk(prefix: string, visit: (name: string, value: unknown) => void): void {
+    for (const [name, value] of Object.entries(this)) {
+      if (value instanceof Module) value.#walk(`${prefix}${name}.`, visit)
+      else visit(prefix + name, value)
+    }
+  }
+}
+
+/** Changes a tensor in place, so that slabs and other views of the same memory see it. */
+function write(target: Tensor, data: TypedArray): void {
+  const { recorder } = target.device
+  const source = recorder.upload(target.dtype, target.shape, data)
+  recorder.emitMany('assign', [target.value, source], [])
+  source.release()
+}

@@ -1,0 +1,67 @@
+/** Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as PyTorch defines it. */
+
+import { expected } from '../errors.ts'
+import type { Value } from '../program/value.ts'
+import type { Tensor } from '../tensor.ts'
+import { Optimizer, atLeastZero, fraction } from './optimizer.ts'
+import type { Slab } from './slab.ts'
+
+/** Options of {@link AdamW}. */
+export interface AdamWOptions {
+  /** Learning rate. Default 1e-3. */
+  readonly lr?: number
+  /** Decay of the two moments. Default [0.9, 0.999]. */
+  readonly betas?: readonly [number, number]
+  /** Added to the root after bias correction. Default 1e-8. */
+  readonly eps?: number
+  /** Parameters shrink by lr · weightDecay before each update. Default 0.01. */
+  readonly weightDecay?: number
+}
+
+/**
+ * p ·= 1 − lr·wd; m = β₁m + (1 − β₁)g; v = β₂v + (1 − β₂)g²; p −= lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + eps).
+ * t counts the steps each parameter has received; it lives on the device.
+ *
+ * @example
+ * ```ts
+ * import { nn, optim, randn } from 'tilegrad'
+ * const model = new nn.Linear(4, 1)
+ * const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-2 })
+ * model.forward(randn([8, 4])).square().mean().backward()
+ * optimizer.step()
+ * ```
+ */
+export class AdamW extends Optimizer {
+  readonly #betas: readonly [number, number]
+  readonly #eps: number
+  readonly #weightDecay: number
+  readonly #moments: readonly { readonly m: Value; readonly v: Value }[]
+
+  constructor(parameters: Iterable<Tensor>, options: AdamWOptions = {}) {
+    super('AdamW', parameters, options.lr ?? 1e-3)
+    const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 1e-2 } = options
+    if (!Array.isArray(betas) || betas.length !== 2) throw expected('AdamW: betas', 'two numbers', betas)
+    this.#betas = [fraction('AdamW: betas[0]', betas[0]), fraction('AdamW: betas[1]', betas[1])]
+    this.#eps = atLeastZero('AdamW: eps', eps)
+    this.#weightDecay = atLeastZero('AdamW: weightDecay', weightDecay)
+    this.#moments = this.slabs.map((slab) => ({ m: slab.zeros(), v: slab.zeros() }))
+  }
+
+  /** @internal */
+  protected override update(slab: Slab, index: number, operands: readonly (Value | null)[], segments: readonly number[]): void {
+    const { m, v } = this.#moments[index]!
+    slab.device.recorder.emitMany('adamw', [slab.value, m, v, slab.steps, ...operands], [], [
+      this.lr,
+      ...this.#betas,
+      this.#eps,
+      this.#weightDecay,
+      segments,
+    ])
+  }
+
+  /** @internal */
+  protected override state(slab: Slab, index: number): Record<string, Value> {
+    const { m, v } = this.#moments[index]!
+    return { steps: slab.steps, m, v }
+  }
+}

@@ -1,0 +1,5 @@
+/** Optimisers. */
+
+export { AdamW, type AdamWOptions } from './adamw.ts'
+export { Optimizer, type OptimizerState, type StepGate } from './optimizer.ts'
+export { SGD, type SGDOptions } from './sgd.ts'

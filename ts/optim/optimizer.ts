@@ -1,0 +1,142 @@
+/**
+ * What optimisers share: slabs, the learning rate, state, and the gate that lets a step be decided on the device. A step
+ * is one instruction per slab; nothing is read back.
+ */
+
+import { TilegradError, expected } from '../errors.ts'
+import type { TypedArray } from '../dtype.ts'
+import type { Value } from '../program/value.ts'
+import { Tensor } from '../tensor.ts'
+import { Slab } from './slab.ts'
+
+/** What decides on the device whether and how a step is applied. */
+export interface StepGate {
+  /** Every gradient is multiplied by this number of one element. */
+  readonly scale?: Tensor
+  /** Bool of one element: when false, parameters, state and step counters stay as they are. */
+  readonly ok?: Tensor
+}
+
+/** The state of an optimiser: the learning rate and, per slab, named arrays. */
+export interface OptimizerState {
+  readonly lr: number
+  readonly slabs: readonly Readonly<Record<string, TypedArray>>[]
+}
+
+/** The base of {@link SGD} and {@link AdamW}. */
+export abstract class Optimizer {
+  /** @internal */
+  protected readonly slabs: readonly Slab[]
+  readonly #name: string
+  #lr = 0
+
+  /** @internal */
+  protected constructor(name: string, parameters: Iterable<Tensor>, lr: number) {
+    this.#name = name
+    if (typeof parameters !== 'object' || parameters === null || !(Symbol.iterator in parameters)) {
+      throw expected(`${name}: parameters`, 'a list of parameters, such as model.parameters()', parameters)
+    }
+    const list = [...parameters]
+    for (const p of list) if (!(p instanceof Tensor)) throw expected(`${name}: parameters`, 'tensors', p)
+    if (list.length === 0) throw expected(`${name}: parameters`, 'at least one parameter', list)
+    this.lr = lr
+    this.slabs = Slab.group(name, list)
+  }
+
+  /** Learning rate of the next step. May be set between steps. */
+  get lr(): number {
+    return this.#lr
+  }
+
+  set lr(lr: number) {
+    this.#lr = atLeastZero(`${this.#name}: lr`, lr)
+  }
+
+  /** Parameters that are updated: those that required a gradient when the optimiser was made. */
+  get parameters(): Tensor[] {
+    return this.slabs.flatMap((slab) => slab.parameters)
+  }
+
+  /**
+   * Updates every parameter that has a gradient; the others keep their values and state.
+   *
+   * @param gate decided on the device; used by `GradientAccumulator`
+   */
+  step(gate: StepGate = {}): void {
+    this.slabs.forEach((slab, i) => {
+      const { values, segments } = slab.gradients()
+      if (values.length > 0) this.update(slab, i, [gate.scale?.value ?? null, gate.ok?.value ?? null, ...values], segments)
+    })
+  }
+
+  /** Drops the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const slab of this.slabs) {
+      for (const p of slab.parameters) {
+        p.grad?.dispose()
+        p.grad = null
+      }
+    }
+  }
+
+  /** A copy of the state on the host, for {@link loadStateDict}. */
+  async stateDict(): Promise<OptimizerState> {
+    const { lr } = this
+    const slabs = await Promise.all(
+      this.slabs.map(async (slab, i) => {
+        const names = Object.entries(this.state(slab, i))
+        const handles = names.map(([, value]) => new Tensor(slab.device, value.retain(), false))
+        const reads = await Promise.all(handles.map((t) => t.data()))
+        for (const t of handles) t.dispose()
+        return Object.fromEntries(names.map(([name], j) => [name, reads[j]!]))
+      }),
+    )
+    return { lr, slabs }
+  }
+
+  /**
+   * Continues from a state of an optimiser of the same kind over the same parameters. Nothing changes unless all fits.
+   *
+   * @throws `ERR_FORMAT`
+   */
+  loadStateDict(state: OptimizerState): void {
+    const mismatch = (why: string): TilegradError =>
+      new TilegradError('ERR_FORMAT', `${this.#name}: this state does not belong to these parameters: ${why}`)
+    if (!Array.isArray(state?.slabs) || state.slabs.length !== this.slabs.length) throw mismatch('the number of slabs differs')
+    const lr = atLeastZero(`${this.#name}: lr`, state.lr)
+    const writes: (() => void)[] = []
+    this.slabs.forEach((slab, i) => {
+      const given = state.slabs[i]!
+      for (const [name, value] of Object.entries(this.state(slab, i))) {
+        const data = Object.hasOwn(given, name) ? given[name] : undefined
+        if (data?.length !== value.size) throw mismatch(`${name} should have ${value.size} elements, not ${data?.length ?? 'none'}`)
+        writes.push(() => {
+          const { recorder } = slab.device
+          const source = recorder.upload(value.dtype, value.shape, data)
+          recorder.emitMany('assign', [value, source], [])
+          source.release()
+        })
+      }
+    })
+    for (const write of writes) write()
+    this.lr = lr
+  }
+
+  /** @internal Records the update of one slab; `operands` are scale, ok and the gradients. */
+  protected abstract update(slab: Slab, index: number, operands: readonly (Value | null)[], segments: readonly number[]): void
+
+  /** @internal What has to be saved for one slab. */
+  protected abstract state(slab: Slab, index: number): Record<string, Value>
+}
+
+/** @internal */
+export function atLeastZero(what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x >= 0 && Number.isFinite(x))) throw expected(what, 'a finite number ≥ 0', x)
+  return x
+}
+
+/** @internal */
+export function fraction(what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x >= 0 && x < 1)) throw expected(what, 'a number from 0 to below 1', x)
+  return x
+}

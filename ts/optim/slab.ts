@@ -1,0 +1,95 @@
+/**
+ * Slabs: all parameters of one device and dtype in one stretch of memory, so that an optimiser updates them with one
+ * instruction. The parameters stay the tensors they were; only their memory moves. Gradients stay where backward put
+ * them: the update reads each from its own place.
+ */
+
+import type { Device } from '../device.ts'
+import { type Dtype, allocate } from '../dtype.ts'
+import { expected } from '../errors.ts'
+import type { Value } from '../program/value.ts'
+import { MAX_ELEMENTS } from '../shape.ts'
+import type { Tensor } from '../tensor.ts'
+import { TilegradError } from '../errors.ts'
+
+/** Parameters start at multiples of this many elements: 256 bytes, what the strictest GPUs ask of a binding. */
+const ALIGNMENT = 64
+
+/** Parameters with their places in the slab. */
+export class Slab {
+  readonly device: Device
+  readonly dtype: Dtype
+  readonly parameters: readonly Tensor[]
+  readonly offsets: readonly number[]
+  /** Elements, gaps included. */
+  readonly size: number
+  /** The memory itself. */
+  readonly value: Value
+  /** How many updates each parameter has received, i32, on the device. */
+  readonly steps: Value
+
+  private constructor(parameters: readonly Tensor[]) {
+    const { device, dtype } = parameters[0]!
+    this.device = device
+    this.dtype = dtype
+    this.parameters = parameters
+    let end = 0
+    this.offsets = parameters.map((p) => {
+      const start = end
+      end += Math.ceil(p.size / ALIGNMENT) * ALIGNMENT
+      return start
+    })
+    if (end > MAX_ELEMENTS) {
+      throw new TilegradError('ERR_OUT_OF_MEMORY', `optimiser: ${end} parameters exceed the ${MAX_ELEMENTS} of one slab; use several optimisers`)
+    }
+    this.size = end
+    this.value = this.zeros()
+    this.steps = device.recorder.upload('i32', [parameters.length], allocate('i32', parameters.length))
+    this.#moveIn()
+  }
+
+  /** One slab per device and dtype of these parameters. */
+  static group(op: string, parameters: readonly Tensor[]): Slab[] {
+    const groups = new Map<Device, Map<Dtype, Tensor[]>>()
+    for (const p of new Set(parameters)) {
+      if (p.node !== null) throw expected(`${op}: parameters`, 'leaves, not computed tensors', p.node.op)
+      // What requires no gradient now gets no state; freezing is decided before the optimiser is made.
+      if (!p.requiresGrad) continue
+      const dtypes = groups.get(p.device) ?? new Map<Dtype, Tensor[]>()
+      groups.set(p.device, dtypes)
+      const list = dtypes.get(p.dtype) ?? []
+      dtypes.set(p.dtype, list)
+      list.push(p)
+    }
+    return [...groups.values()].flatMap((dtypes) => [...dtypes.values()].map((list) => new Slab(list)))
+  }
+
+  /** Zeroed memory of the slab's size, for the optimiser's state. */
+  zeros(): Value {
+    return this.device.recorder.upload(this.dtype, [this.size], allocate(this.dtype, this.size))
+  }
+
+  /** Parameters that have a gradient: their gradients' values, and [index, offset] for each. */
+  gradients(): { values: Value[]; segments: number[] } {
+    const values: Value[] = []
+    const segments: number[] = []
+    this.parameters.forEach((p, i) => {
+      if (p.grad === null || p.grad.disposed) return
+      values.push(p.grad.value)
+      segments.push(i, this.offsets[i]!)
+    })
+    return { values, segments }
+  }
+
+  #moveIn(): void {
+    const { recorder } = this.device
+    const { dtype, value } = this
+    const views = this.parameters.map((p, i) =>
+      recorder.emit('view', [value], { dtype, shape: p.shape, storage: value.storage }, [this.offsets[i]!]),
+    )
+    this.parameters.forEach((p, i) => {
+      recorder.emitMany('assign', [views[i]!, p.value], [])
+      p.replaceValue(views[i]!)
+    })
+  }
+}

@@ -1,0 +1,3 @@
+/** Training helpers. */
+
+export { GradientAccumulator, type StepResult } from './accumulator.ts'
