@@ -1,0 +1,157 @@
+/**
+ * `npm run demo`: trains an MLP on handwritten digits with mini-batches, then shows what the library promises: the test
+ * accuracy, the speed, that a row of a batch has the same bits as the row alone, and how close the other devices come.
+ *
+ *   npm run demo                        the best device
+ *   npm run demo -- --device cpu|js     that one
+ *   npm run demo -- --epochs 5 --seed 7
+ */
+
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { type Device, TilegradError, data, devices, manualSeed, nn, noGrad, openDevice, optim, setDefaultDevice, tensor } from 'tilegrad'
+import { type Digits, loadDigits } from './digits.ts'
+import { linePlot } from './plot.ts'
+
+const BATCH = 32
+
+function options(): { device: 'auto' | 'gpu' | 'cpu' | 'js'; epochs: number; seed: number } {
+  const { values } = parseArgs({
+    options: {
+      device: { type: 'string', default: 'auto' },
+      epochs: { type: 'string', default: '20' },
+      seed: { type: 'string', default: '0' },
+    },
+  })
+  const { device } = values
+  if (device !== 'auto' && device !== 'gpu' && device !== 'cpu' && device !== 'js') {
+    throw new Error(`--device is one of auto, gpu, cpu and js, not ${device}`)
+  }
+  const [epochs, seed] = [Number(values.epochs), Number(values.seed)]
+  if (!Number.isInteger(epochs) || epochs < 1) throw new Error(`--epochs is a whole number from 1, not ${values.epochs}`)
+  return { device, epochs, seed }
+}
+
+function mlp(device: Device): nn.Sequential {
+  return new nn.Sequential(new nn.Linear(64, 128, { activation: 'relu', device }), new nn.Linear(128, 10, { device }))
+}
+
+/** Share of rows whose largest output is the right class. */
+async function accuracy(model: nn.Module, digits: Digits, device: Device): Promise<number> {
+  const hits = noGrad(() => {
+    const x = tensor(digits.pixels, { shape: [digits.length, 64], device })
+    const y = tensor(digits.classes, { device })
+    return model.forward(x).argmax(1).equal(y).cast('f32').mean()
+  })
+  return hits.item()
+}
+
+async function train(device: Device, digits: { train: Digits; test: Digits }, epochs: number, seed: number) {
+  manualSeed(seed)
+  const model = mlp(device)
+  const optimizer = new optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 })
+  const set = new data.TensorDataset(
+    tensor(digits.train.pixels, { shape: [digits.train.length, 64], device }),
+    tensor(digits.train.classes, { device }),
+  )
+  const loader = new data.DataLoader(set, { batchSize: BATCH, shuffle: true, seed })
+  const losses: number[] = []
+  let milliseconds = 0
+  for (let epoch = 1; epoch <= epochs; epoch++) {
+    const started = performance.now()
+    const pending: Promise<number>[] = []
+    let step = 0
+    for await (const [x, y] of loader) {
+      optimizer.zeroGrad()
+      const loss = nn.crossEntropy(model.forward(x!), y!)
+      loss.backward()
+      optimizer.step()
+      pending.push(loss.item())
+      progress(`epoch ${epoch}/${epochs}  step ${++step}/${loader.length}`)
+    }
+    const epochLosses = await Promise.all(pending)
+    milliseconds += performance.now() - started
+    losses.push(...epochLosses)
+    const mean = epochLosses.reduce((a, b) => a + b, 0) / epochLosses.length
+    const test = await accuracy(model, digits.test, device)
+    progress('')
+    console.log(`epoch ${String(epoch).padStart(2)}  loss ${mean.toFixed(4)}  test accuracy ${(100 * test).toFixed(2)} %`)
+  }
+  return { model, losses, rowsPerSecond: (epochs * digits.train.length) / (milliseconds / 1000) }
+}
+
+/** One line that is written over; nothing where no terminal shows it. */
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`)
+}
+
+/** How many rows of the batch differ in any bit from the row computed alone. */
+async function rowsThatDiffer(model: nn.Module, digits: Digits, device: Device): Promise<number> {
+  const batch = noGrad(() => model.forward(tensor(digits.pixels, { shape: [digits.length, 64], device })))
+  const whole = new Uint32Array((await batch.data()).buffer)
+  let differing = 0
+  for (let i = 0; i < digits.length; i++) {
+    const row = tensor(digits.pixels.subarray(i * 64, (i + 1) * 64), { shape: [1, 64], device })
+    const alone = new Uint32Array((await noGrad(() => model.forward(row)).data()).buffer)
+    if (alone.some((bits, j) => bits !== whole[i * 10 + j])) differing++
+  }
+  return differing
+}
+
+/** Largest difference of the outputs when another device runs the same weights. */
+async function largestDifference(model: nn.Module, other: Device, digits: Digits, device: Device): Promise<number> {
+  const copy = mlp(other)
+  copy.loadStateDict(await model.stateDict())
+  const outputs = [
+    [model, device],
+    [copy, other],
+  ] as const
+  const [a, b] = await Promise.all(
+    outputs.map(([m, d]) => noGrad(() => m.forward(tensor(digits.pixels, { shape: [digits.length, 64], device: d }))).data()),
+  )
+  return a!.reduce((most, v, i) => Math.max(most, Math.abs(v - b![i]!)), 0)
+}
+
+async function main(): Promise<void> {
+  const { device: kind, epochs, seed } = options()
+  const device = await openDevice(kind)
+  setDefaultDevice(device)
+  const digits = loadDigits()
+  console.log(`device ${device.name}; ${digits.train.length} training rows, ${digits.test.length} test rows; MLP 64-128-10, batch ${BATCH}`)
+  const { model, losses, rowsPerSecond } = await train(device, digits, epochs, seed)
+
+  console.log(`\ntest accuracy     ${(100 * (await accuracy(model, digits.test, device))).toFixed(2)} %`)
+  console.log(`training speed    ${Math.round(rowsPerSecond).toLocaleString('en')} rows per second`)
+  const differing = await rowsThatDiffer(model, digits.test, device)
+  console.log(
+    `batch against row ${differing === 0 ? `every one of ${digits.test.length} rows has the same bits alone and in the batch` : `${differing} rows DIFFER`}`,
+  )
+  for (const info of await devices()) {
+    if (info.kind === device.kind) continue
+    if (!info.available) {
+      console.log(`${info.kind.padEnd(17)} not compared: ${info.reason}`)
+      continue
+    }
+    const other = await openDevice(info.kind)
+    const difference = await largestDifference(model, other, digits.test, device)
+    console.log(`${info.kind.padEnd(17)} largest difference of the outputs ${difference.toExponential(1)}`)
+    await other.close()
+  }
+  const folder = new URL('out/', import.meta.url)
+  mkdirSync(folder, { recursive: true })
+  const file = fileURLToPath(new URL(`digits-loss-${device.kind}.svg`, folder))
+  writeFileSync(file, linePlot(`Digits, ${device.name}`, 'step', 'training loss', [{ name: `batch ${BATCH}, SGD 0.1, momentum 0.9`, values: losses }]))
+  console.log(`loss curve        ${relative(process.cwd(), file)}`)
+  await device.close()
+  if (differing > 0) process.exitCode = 1
+}
+
+try {
+  await main()
+} catch (error) {
+  if (!(error instanceof TilegradError) && !(error instanceof Error && error.message.startsWith('--'))) throw error
+  console.error(`\n${error.message}`)
+  process.exitCode = 1
+}
