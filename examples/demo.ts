@@ -11,7 +11,19 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { type Device, TilegradError, data, devices, manualSeed, nn, noGrad, openDevice, optim, setDefaultDevice, tensor } from 'tilegrad'
+import {
+  type Device,
+  TilegradError,
+  data,
+  devices,
+  manualSeed,
+  nn,
+  noGrad,
+  openDevice,
+  optim,
+  setDefaultDevice,
+  tensor,
+} from 'tilegrad'
 import { type Digits, loadDigits } from './digits.ts'
 import { linePlot } from './plot.ts'
 
@@ -30,7 +42,8 @@ function options(): { device: 'auto' | 'gpu' | 'cpu' | 'js'; epochs: number; see
     throw new Error(`--device is one of auto, gpu, cpu and js, not ${device}`)
   }
   const [epochs, seed] = [Number(values.epochs), Number(values.seed)]
-  if (!Number.isInteger(epochs) || epochs < 1) throw new Error(`--epochs is a whole number from 1, not ${values.epochs}`)
+  if (!Number.isInteger(epochs) || epochs < 1)
+    throw new Error(`--epochs is a whole number from 1, not ${values.epochs}`)
   return { device, epochs, seed }
 }
 
@@ -77,7 +90,9 @@ async function train(device: Device, digits: { train: Digits; test: Digits }, ep
     const mean = epochLosses.reduce((a, b) => a + b, 0) / epochLosses.length
     const test = await accuracy(model, digits.test, device)
     progress('')
-    console.log(`epoch ${String(epoch).padStart(2)}  loss ${mean.toFixed(4)}  test accuracy ${(100 * test).toFixed(2)} %`)
+    console.log(
+      `epoch ${String(epoch).padStart(2)}  loss ${mean.toFixed(4)}  test accuracy ${(100 * test).toFixed(2)} %`,
+    )
   }
   return { model, losses, rowsPerSecond: (epochs * digits.train.length) / (milliseconds / 1000) }
 }
@@ -109,7 +124,9 @@ async function largestDifference(model: nn.Module, other: Device, digits: Digits
     [copy, other],
   ] as const
   const [a, b] = await Promise.all(
-    outputs.map(([m, d]) => noGrad(() => m.forward(tensor(digits.pixels, { shape: [digits.length, 64], device: d }))).data()),
+    outputs.map(([m, d]) =>
+      noGrad(() => m.forward(tensor(digits.pixels, { shape: [digits.length, 64], device: d }))).data(),
+    ),
   )
   return a!.reduce((most, v, i) => Math.max(most, Math.abs(v - b![i]!)), 0)
 }
@@ -119,7 +136,9 @@ async function main(): Promise<void> {
   const device = await openDevice(kind)
   setDefaultDevice(device)
   const digits = loadDigits()
-  console.log(`device ${device.name}; ${digits.train.length} training rows, ${digits.test.length} test rows; MLP 64-128-10, batch ${BATCH}`)
+  console.log(
+    `device ${device.name}; ${digits.train.length} training rows, ${digits.test.length} test rows; MLP 64-128-10, batch ${BATCH}`,
+  )
   const { model, losses, rowsPerSecond } = await train(device, digits, epochs, seed)
 
   console.log(`\ntest accuracy     ${(100 * (await accuracy(model, digits.test, device))).toFixed(2)} %`)
@@ -142,7 +161,12 @@ async function main(): Promise<void> {
   const folder = new URL('out/', import.meta.url)
   mkdirSync(folder, { recursive: true })
   const file = fileURLToPath(new URL(`digits-loss-${device.kind}.svg`, folder))
-  writeFileSync(file, linePlot(`Digits, ${device.name}`, 'step', 'training loss', [{ name: `batch ${BATCH}, SGD 0.1, momentum 0.9`, values: losses }]))
+  writeFileSync(
+    file,
+    linePlot(`Digits, ${device.name}`, 'step', 'training loss', [
+      { name: `batch ${BATCH}, SGD 0.1, momentum 0.9`, values: losses },
+    ]),
+  )
   console.log(`loss curve        ${relative(process.cwd(), file)}`)
   await device.close()
   if (differing > 0) process.exitCode = 1

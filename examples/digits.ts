@@ -31,7 +31,8 @@ function pack(rows: readonly (readonly number[])[]): Digits {
   const pixels = new Float32Array(rows.length * PIXELS)
   const classes = new Int32Array(rows.length)
   rows.forEach((row, i) => {
-    if (row.length !== PIXELS + 1) throw new Error(`digits: row ${i} has ${row.length} numbers instead of ${PIXELS + 1}`)
+    if (row.length !== PIXELS + 1)
+      throw new Error(`digits: row ${i} has ${row.length} numbers instead of ${PIXELS + 1}`)
     for (let j = 0; j < PIXELS; j++) pixels[i * PIXELS + j] = row[j]! / LARGEST_PIXEL
     classes[i] = row[PIXELS]!
   })

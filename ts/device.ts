@@ -62,7 +62,10 @@ export class Device {
   /** @internal `ERR_DTYPE` unless tensors of this type can live here. */
   checkDtype(op: string, dtype: Dtype): void {
     if (!this.#dtypes.includes(dtype)) {
-      throw new TilegradError('ERR_DTYPE', `${op}: the ${this.kind} device has no ${dtype}; ${dtype} tensors live on the js device`)
+      throw new TilegradError(
+        'ERR_DTYPE',
+        `${op}: the ${this.kind} device has no ${dtype}; ${dtype} tensors live on the js device`,
+      )
     }
   }
 
@@ -160,7 +163,8 @@ function checkOptions(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptio
   const given: DeviceOptions = typeof options === 'string' ? { kind: options } : options
   if (typeof given !== 'object' || given === null) throw expected('openDevice: options', 'a kind or an object', options)
   const { kind = 'auto', threads, memoryLimit, fuse } = given
-  if (!['auto', 'gpu', 'cpu', 'js'].includes(kind)) throw expected('openDevice: kind', "'auto', 'gpu', 'cpu' or 'js'", kind)
+  if (!['auto', 'gpu', 'cpu', 'js'].includes(kind))
+    throw expected('openDevice: kind', "'auto', 'gpu', 'cpu' or 'js'", kind)
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024)) {
     throw expected('openDevice: threads', 'a whole number from 1 to 1024', threads)
   }

@@ -65,7 +65,10 @@ export class Philox {
    * @param key low and high word of the seed; default: the seed of {@link manualSeed}
    * @param counter row (default 0), site and draw (default 0)
    */
-  constructor(counter: { row?: number; site: number; draw?: number }, key: readonly [number, number] = [seedLow, seedHigh]) {
+  constructor(
+    counter: { row?: number; site: number; draw?: number },
+    key: readonly [number, number] = [seedLow, seedHigh],
+  ) {
     this.#key = key
     this.#row = counter.row ?? 0
     this.#site = counter.site

@@ -79,7 +79,10 @@ export function keep(tensor: Tensor): Tensor {
 /** Throws `ERR_ARGUMENT` for a promise: recording functions are synchronous. */
 export function checkSynchronous(op: string, result: unknown): void {
   if (typeof result === 'object' && result !== null && typeof (result as { then?: unknown }).then === 'function') {
-    throw new TilegradError('ERR_ARGUMENT', `${op}: the function must be synchronous, but it returned a promise; read data() outside it`)
+    throw new TilegradError(
+      'ERR_ARGUMENT',
+      `${op}: the function must be synchronous, but it returned a promise; read data() outside it`,
+    )
   }
 }
 

@@ -23,7 +23,8 @@ export function numel(shape: Shape): number {
 
 /** Copies and checks a shape given by the user. */
 export function checkShape(op: string, shape: unknown): number[] {
-  if (!Array.isArray(shape)) throw new TilegradError('ERR_SHAPE', `${op}: a shape is an array of whole numbers, not ${show(shape)}`)
+  if (!Array.isArray(shape))
+    throw new TilegradError('ERR_SHAPE', `${op}: a shape is an array of whole numbers, not ${show(shape)}`)
   if (shape.length > MAX_RANK) {
     throw new TilegradError('ERR_SHAPE', `${op}: ${shape.length} dimensions are more than the ${MAX_RANK} supported`)
   }
@@ -90,7 +91,10 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): Shape {
     const x = i <= a.length ? a[a.length - i]! : 1
     const y = i <= b.length ? b[b.length - i]! : 1
     if (x !== y && x !== 1 && y !== 1) {
-      throw new TilegradError('ERR_SHAPE', `${op}: shapes ${showShape(a)} and ${showShape(b)} do not broadcast: ${x} ≠ ${y}`)
+      throw new TilegradError(
+        'ERR_SHAPE',
+        `${op}: shapes ${showShape(a)} and ${showShape(b)} do not broadcast: ${x} ≠ ${y}`,
+      )
     }
     out[rank - i] = x === 1 ? y : x
   }

@@ -168,7 +168,10 @@ export class Tensor {
    */
   async item(): Promise<number> {
     if (this.size !== 1) {
-      throw new TilegradError('ERR_SHAPE', `item: the tensor has shape ${showShape(this.shape)}, not one element; use data()`)
+      throw new TilegradError(
+        'ERR_SHAPE',
+        `item: the tensor has shape ${showShape(this.shape)}, not one element; use data()`,
+      )
     }
     return (await this.data())[0]!
   }

@@ -50,7 +50,10 @@ function seedOf(op: string, root: Tensor, gradient: Tensor | undefined): Tensor 
     return full(root.shape, 1, { dtype: root.dtype, device: root.device })
   }
   if (!sameShape(gradient.shape, root.shape)) {
-    throw new TilegradError('ERR_SHAPE', `${op}: gradient ${showShape(gradient.shape)} and tensor ${showShape(root.shape)} differ`)
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `${op}: gradient ${showShape(gradient.shape)} and tensor ${showShape(root.shape)} differ`,
+    )
   }
   return gradient.alias()
 }

@@ -23,7 +23,9 @@ import { Node, nodeOf, recording, track, withRecording } from './tape.ts'
  * console.log(await value.item(), await grads[0]!.data()) // 14 Float32Array [2, 4, 6]
  * ```
  */
-export function valueAndGrad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[]) => { value: Tensor; grads: Tensor[] } {
+export function valueAndGrad(
+  fn: (...inputs: Tensor[]) => Tensor,
+): (...inputs: Tensor[]) => { value: Tensor; grads: Tensor[] } {
   if (typeof fn !== 'function') throw expected('valueAndGrad: fn', 'a function', fn)
   return (...inputs) => {
     const outer = recording() && inputs.some((x) => x instanceof Tensor && x.requiresGrad)
@@ -33,7 +35,8 @@ export function valueAndGrad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: T
         const variables = inputs.map((x) => variable(x, outer))
         const value = fn(...variables)
         checkSynchronous('valueAndGrad', value)
-        if (!(value instanceof Tensor)) throw expected('valueAndGrad: the result of fn', 'a tensor of one element', value)
+        if (!(value instanceof Tensor))
+          throw expected('valueAndGrad: the result of fn', 'a tensor of one element', value)
         const targets = variables.map((v) => nodeOf(v)!)
         const grads = value.requiresGrad ? gradientsOf(value, targets, outer) : variables.map(() => null)
         const result = {

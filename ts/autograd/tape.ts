@@ -29,7 +29,13 @@ export class Node {
   #saved: readonly Tensor[]
   #versions: readonly number[]
 
-  constructor(op: string, inputs: readonly (Node | null)[], saved: readonly Tensor[], vjp: Vjp | null, leaf: Tensor | null = null) {
+  constructor(
+    op: string,
+    inputs: readonly (Node | null)[],
+    saved: readonly Tensor[],
+    vjp: Vjp | null,
+    leaf: Tensor | null = null,
+  ) {
     this.op = op
     this.inputs = inputs
     this.leaf = leaf
@@ -115,7 +121,13 @@ export function nodeOf(tensor: Tensor): Node | null {
  * @internal Puts a fresh result on the tape when an input requires a gradient. `saved` may name inputs, the result, or
  * tensors made for this purpose; each is aliased, so callers keep or dispose of their own handles as they like.
  */
-export function track(out: Tensor, op: string, inputs: readonly (Tensor | null)[], saved: readonly Tensor[], vjp: Vjp): Tensor {
+export function track(
+  out: Tensor,
+  op: string,
+  inputs: readonly (Tensor | null)[],
+  saved: readonly Tensor[],
+  vjp: Vjp,
+): Tensor {
   if (!enabled) return out
   let needed = false
   for (let i = 0; i < inputs.length; i++) if (inputs[i]?.requiresGrad) needed = true

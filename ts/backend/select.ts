@@ -71,5 +71,7 @@ function openCpu(options: BackendOptions): OpenedBackend {
 
 function noDevice(kind: DeviceKind, cause?: unknown): TilegradError {
   const tried = listDevices().map((d) => `  ${d.kind}: ${d.available ? `available, ${d.name}` : d.reason}`)
-  return new TilegradError('ERR_NO_DEVICE', `the ${kind} device cannot be used here. Devices:\n${tried.join('\n')}`, { cause })
+  return new TilegradError('ERR_NO_DEVICE', `the ${kind} device cannot be used here. Devices:\n${tried.join('\n')}`, {
+    cause,
+  })
 }

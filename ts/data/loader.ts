@@ -44,7 +44,8 @@ export class DataLoader<Batch> implements AsyncIterable<Batch> {
       throw expected('DataLoader: dataset', 'a Dataset with length and batch()', dataset)
     }
     const { batchSize = 1, shuffle = false, seed = 0, dropLast = false } = options
-    if (!Number.isInteger(batchSize) || batchSize < 1) throw expected('DataLoader: batchSize', 'a whole number ≥ 1', batchSize)
+    if (!Number.isInteger(batchSize) || batchSize < 1)
+      throw expected('DataLoader: batchSize', 'a whole number ≥ 1', batchSize)
     this.dataset = dataset
     this.batchSize = batchSize
     this.shuffle = shuffle

@@ -1,6 +1,18 @@
 /** Layers, models and losses. */
 
-export { ELU, GELU, Heaviside, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh } from './activation.ts'
+export {
+  ELU,
+  GELU,
+  Heaviside,
+  LeakyReLU,
+  LogSoftmax,
+  ReLU,
+  Sigmoid,
+  SiLU,
+  Softmax,
+  Softplus,
+  Tanh,
+} from './activation.ts'
 export { Linear, type LinearLayerOptions } from './linear.ts'
 export { Module, type StateDict, type StateEntry } from './module.ts'
 export { Parameter } from './parameter.ts'

@@ -47,12 +47,15 @@ export class Linear extends Module {
     }
     const { bias = true, activation, init = 'kaimingUniform', ...creation } = options
     if (activation !== undefined) checkActivation('Linear', activation)
-    if (init !== 'kaimingUniform' && init !== 'glorotUniform') throw expected('Linear: init', "'kaimingUniform' or 'glorotUniform'", init)
+    if (init !== 'kaimingUniform' && init !== 'glorotUniform')
+      throw expected('Linear: init', "'kaimingUniform' or 'glorotUniform'", init)
     const glorot = init === 'glorotUniform'
     const bound = inFeatures === 0 ? 0 : 1 / Math.sqrt(inFeatures)
     const weightBound = glorot ? Math.sqrt(6 / Math.max(1, inFeatures + outFeatures)) : bound
     this.weight = new Parameter(initUniform([inFeatures, outFeatures], weightBound, creation))
-    this.bias = !bias ? null : new Parameter(glorot ? zeros([outFeatures], creation) : initUniform([outFeatures], bound, creation))
+    this.bias = !bias
+      ? null
+      : new Parameter(glorot ? zeros([outFeatures], creation) : initUniform([outFeatures], bound, creation))
     this.activation = activation
   }
 

@@ -107,7 +107,8 @@ export abstract class Module {
    */
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
     const { strict = true } = options
-    if (typeof state !== 'object' || state === null) throw expected('loadStateDict: state', 'an object of entries by name', state)
+    if (typeof state !== 'object' || state === null)
+      throw expected('loadStateDict: state', 'an object of entries by name', state)
     const own = new Map<string, Tensor>([...this.namedParameters(), ...this.buffers()])
     const given = new Set(Object.keys(state))
     const problems: string[] = []

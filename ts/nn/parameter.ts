@@ -20,8 +20,12 @@ export class Parameter extends Tensor {
    * @param data what `tensor()` takes, or a tensor whose memory is taken over (its handle is disposed)
    * @throws `ERR_DTYPE` unless the dtype is f32 or f64
    */
-  constructor(data: TensorData | Tensor, options: Omit<CreationOptions, 'requiresGrad'> & { readonly shape?: Shape } = {}) {
-    if (data instanceof Tensor && data.node !== null) throw expected('Parameter: data', 'a tensor that was not computed; detach() it', data)
+  constructor(
+    data: TensorData | Tensor,
+    options: Omit<CreationOptions, 'requiresGrad'> & { readonly shape?: Shape } = {},
+  ) {
+    if (data instanceof Tensor && data.node !== null)
+      throw expected('Parameter: data', 'a tensor that was not computed; detach() it', data)
     const source = data instanceof Tensor ? data : tensor(data, options)
     // A parameter outlives every scope: the model it belongs to decides.
     super(source.device, source.value.retain(), false)

@@ -150,7 +150,8 @@ export function heaviside(z: Tensor): Tensor {
  */
 export function gelu(z: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor {
   const { approximate = 'none' } = options
-  if (approximate !== 'none' && approximate !== 'tanh') throw expected('gelu: approximate', "'none' or 'tanh'", approximate)
+  if (approximate !== 'none' && approximate !== 'tanh')
+    throw expected('gelu: approximate', "'none' or 'tanh'", approximate)
   return activation(approximate === 'tanh' ? 'geluTanh' : 'gelu', z, [])
 }
 
@@ -165,7 +166,10 @@ export function activationGrad(
   if (grad === null) return zerosLike(dy)
   if (recording()) return mul(dy, derivative(saved!, parameters))
   const { device } = dy
-  return new Tensor(device, device.recorder.emit(grad, [dy.value, saved!.value], { dtype: dy.dtype, shape: dy.shape }, parameters))
+  return new Tensor(
+    device,
+    device.recorder.emit(grad, [dy.value, saved!.value], { dtype: dy.dtype, shape: dy.shape }, parameters),
+  )
 }
 
 /** Throws `ERR_ARGUMENT` unless `name` is an activation `linear` can fuse. */
@@ -178,7 +182,10 @@ export function checkActivation(op: string, name: unknown): asserts name is Acti
 function activation(name: ActivationName, z: Tensor, parameters: readonly number[]): Tensor {
   checkTensor(name, 'z', z)
   checkDtypeClass(name, OPCODES[name].dtypes, z.dtype)
-  const y = new Tensor(z.device, z.device.recorder.emit(name, [z.value], { dtype: z.dtype, shape: z.shape }, parameters))
+  const y = new Tensor(
+    z.device,
+    z.device.recorder.emit(name, [z.value], { dtype: z.dtype, shape: z.shape }, parameters),
+  )
   if (!z.requiresGrad) return y
   const { saves } = ACTIVATIONS[name]
   const saved = saves === null ? [] : [saves === 'y' ? y : z]

@@ -44,14 +44,19 @@ const ALLOWED: Readonly<Record<DtypeClass, string>> = {
 
 /** Throws `ERR_DTYPE` unless an operation of this class computes on `dtype`. */
 export function checkDtypeClass(op: string, wanted: DtypeClass, dtype: Dtype): void {
-  const fits = wanted === 'any' || (wanted === 'bool' ? dtype === 'bool' : isFloat(dtype) || (wanted === 'number' && dtype === 'i32'))
+  const fits =
+    wanted === 'any' ||
+    (wanted === 'bool' ? dtype === 'bool' : isFloat(dtype) || (wanted === 'number' && dtype === 'i32'))
   if (!fits) throw new TilegradError('ERR_DTYPE', `${op}: takes ${ALLOWED[wanted]}, not ${dtype}; use cast()`)
 }
 
 /** Throws `ERR_DTYPE` unless all tensors have one dtype. */
 export function checkSameDtype(op: string, a: Tensor, b: Tensor): void {
   if (a.dtype !== b.dtype) {
-    throw new TilegradError('ERR_DTYPE', `${op}: operands are ${a.dtype} and ${b.dtype}; cast() one of them, dtypes are never promoted`)
+    throw new TilegradError(
+      'ERR_DTYPE',
+      `${op}: operands are ${a.dtype} and ${b.dtype}; cast() one of them, dtypes are never promoted`,
+    )
   }
 }
 
@@ -61,7 +66,8 @@ export function scalarValue(op: string, x: number, like: Tensor): Value {
   if (like.dtype === 'i32' && !(Number.isInteger(x) && Math.abs(x) <= 2 ** 31)) {
     throw new TilegradError('ERR_DTYPE', `${op}: ${x} does not fit the i32 operand; cast('f32') it first`)
   }
-  if (like.dtype === 'bool') throw new TilegradError('ERR_DTYPE', `${op}: a number and a bool tensor do not mix; cast() the tensor first`)
+  if (like.dtype === 'bool')
+    throw new TilegradError('ERR_DTYPE', `${op}: a number and a bool tensor do not mix; cast() the tensor first`)
   return like.device.recorder.emit('full', [], { dtype: like.dtype, shape: [] }, [x])
 }
 

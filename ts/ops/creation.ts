@@ -43,7 +43,10 @@ export function tensor(data: TensorData, options: CreationOptions & { readonly s
   checkDtype('tensor', dtype)
   const shape = options.shape === undefined ? checkShape('tensor', flat.shape) : checkShape('tensor', options.shape)
   if (numel(shape) !== flat.values.length) {
-    throw new TilegradError('ERR_SHAPE', `tensor: ${flat.values.length} values do not fill shape ${showShape(shape)} of ${numel(shape)}`)
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `tensor: ${flat.values.length} values do not fill shape ${showShape(shape)} of ${numel(shape)}`,
+    )
   }
   return fromHost('tensor', shape, convert(flat.values, dtype), dtype, options)
 }
@@ -88,7 +91,10 @@ export function onesLike(x: Tensor): Tensor {
  * @param options.start default 0
  * @param options.step default 1; negative counts down
  */
-export function arange(end: number, options: CreationOptions & { readonly start?: number; readonly step?: number } = {}): Tensor {
+export function arange(
+  end: number,
+  options: CreationOptions & { readonly start?: number; readonly step?: number } = {},
+): Tensor {
   const { start = 0, step = 1, dtype = 'f32' } = options
   for (const [name, x] of Object.entries({ end, start, step })) {
     if (!Number.isFinite(x)) throw expected(`arange: ${name}`, 'a finite number', x)
@@ -143,7 +149,8 @@ export function initUniform(shape: Shape, bound: number, options: CreationOption
 function drawn(op: string, shape: Shape, options: CreationOptions, fill: (data: TypedArray) => void): Tensor {
   const dims = checkShape(op, shape)
   const { dtype = 'f32' } = options
-  if (dtype !== 'f32' && dtype !== 'f64') throw new TilegradError('ERR_DTYPE', `${op}: random numbers are f32 or f64, not ${show(dtype)}`)
+  if (dtype !== 'f32' && dtype !== 'f64')
+    throw new TilegradError('ERR_DTYPE', `${op}: random numbers are f32 or f64, not ${show(dtype)}`)
   const data = allocate(dtype, numel(dims))
   fill(data)
   return fromHost(op, dims, data, dtype, options)
@@ -165,9 +172,13 @@ interface Flat {
 
 function typed(view: ArrayBufferView): Flat {
   if (view.buffer instanceof SharedArrayBuffer) {
-    throw new TilegradError('ERR_ARGUMENT', 'tensor: shared memory may change while it is read; copy it with slice() first')
+    throw new TilegradError(
+      'ERR_ARGUMENT',
+      'tensor: shared memory may change while it is read; copy it with slice() first',
+    )
   }
-  if (view instanceof Float32Array || view instanceof Float64Array) return { values: view, shape: [view.length], dtype: 'f32' }
+  if (view instanceof Float32Array || view instanceof Float64Array)
+    return { values: view, shape: [view.length], dtype: 'f32' }
   if (
     view instanceof Int8Array ||
     view instanceof Uint8Array ||
@@ -179,7 +190,10 @@ function typed(view: ArrayBufferView): Flat {
   ) {
     return { values: view, shape: [view.length], dtype: 'i32' }
   }
-  throw new TilegradError('ERR_DTYPE', `tensor: ${view.constructor.name} cannot be read; use Float32Array, Float64Array or an integer array of at most 32 bits`)
+  throw new TilegradError(
+    'ERR_DTYPE',
+    `tensor: ${view.constructor.name} cannot be read; use Float32Array, Float64Array or an integer array of at most 32 bits`,
+  )
 }
 
 function nested(data: unknown): Flat {
@@ -195,14 +209,18 @@ function nested(data: unknown): Flat {
     if (axis < shape.length) {
       if (!Array.isArray(node) || node.length !== shape[axis]) {
         const found = Array.isArray(node) ? `${node.length} elements` : show(node)
-        throw new TilegradError('ERR_SHAPE', `tensor: nested arrays are ragged: ${found} where axis ${axis} has ${shape[axis]}`)
+        throw new TilegradError(
+          'ERR_SHAPE',
+          `tensor: nested arrays are ragged: ${found} where axis ${axis} has ${shape[axis]}`,
+        )
       }
       for (const child of node) walk(child, axis + 1)
     } else if (typeof node === 'number') values.push(node)
     else if (typeof node === 'boolean') {
       booleans++
       values.push(+node)
-    } else if (Array.isArray(node)) throw new TilegradError('ERR_SHAPE', `tensor: nested arrays are ragged at depth ${axis}`)
+    } else if (Array.isArray(node))
+      throw new TilegradError('ERR_SHAPE', `tensor: nested arrays are ragged at depth ${axis}`)
     else throw expected('tensor: data', 'numbers, booleans, nested arrays of them or a typed array', node)
   }
   walk(data, 0)

@@ -10,7 +10,15 @@ import { TilegradError, expected } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { broadcastShapes, sameShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
-import { type Operand, checkDtypeClass, checkSameDtype, checkTensor, scalarValue, sharedDevice, unary } from './apply.ts'
+import {
+  type Operand,
+  checkDtypeClass,
+  checkSameDtype,
+  checkTensor,
+  scalarValue,
+  sharedDevice,
+  unary,
+} from './apply.ts'
 import { zerosLike } from './creation.ts'
 import { sumTo } from './reduce.ts'
 
@@ -25,7 +33,14 @@ export function neg(x: Tensor): Tensor {
 
 /** |x|. The gradient at 0 is 0. */
 export function abs(x: Tensor): Tensor {
-  return unary('abs', x, {}, [], () => [x], (dy, [x]) => [mul(dy, sign(x!))])
+  return unary(
+    'abs',
+    x,
+    {},
+    [],
+    () => [x],
+    (dy, [x]) => [mul(dy, sign(x!))],
+  )
 }
 
 /** −1, 0 or 1; NaN stays. Gradient 0. */
@@ -35,47 +50,110 @@ export function sign(x: Tensor): Tensor {
 
 /** x². */
 export function square(x: Tensor): Tensor {
-  return unary('square', x, {}, [], () => [x], (dy, [x]) => [mul(mul(dy, x!), 2)])
+  return unary(
+    'square',
+    x,
+    {},
+    [],
+    () => [x],
+    (dy, [x]) => [mul(mul(dy, x!), 2)],
+  )
 }
 
 /** √x; NaN below 0. */
 export function sqrt(x: Tensor): Tensor {
-  return unary('sqrt', x, {}, [], (y) => [y], (dy, [y]) => [div(mul(dy, 0.5), y!)])
+  return unary(
+    'sqrt',
+    x,
+    {},
+    [],
+    (y) => [y],
+    (dy, [y]) => [div(mul(dy, 0.5), y!)],
+  )
 }
 
 /** 1/√x. */
 export function rsqrt(x: Tensor): Tensor {
-  return unary('rsqrt', x, {}, [], (y) => [y], (dy, [y]) => [mul(mul(dy, -0.5), mul(square(y!), y!))])
+  return unary(
+    'rsqrt',
+    x,
+    {},
+    [],
+    (y) => [y],
+    (dy, [y]) => [mul(mul(dy, -0.5), mul(square(y!), y!))],
+  )
 }
 
 /** 1/x. */
 export function reciprocal(x: Tensor): Tensor {
-  return unary('reciprocal', x, {}, [], (y) => [y], (dy, [y]) => [neg(mul(dy, square(y!)))])
+  return unary(
+    'reciprocal',
+    x,
+    {},
+    [],
+    (y) => [y],
+    (dy, [y]) => [neg(mul(dy, square(y!)))],
+  )
 }
 
 /** eˣ. */
 export function exp(x: Tensor): Tensor {
-  return unary('exp', x, {}, [], (y) => [y], (dy, [y]) => [mul(dy, y!)])
+  return unary(
+    'exp',
+    x,
+    {},
+    [],
+    (y) => [y],
+    (dy, [y]) => [mul(dy, y!)],
+  )
 }
 
 /** eˣ − 1, exact near 0. */
 export function expm1(x: Tensor): Tensor {
-  return unary('expm1', x, {}, [], (y) => [y], (dy, [y]) => [mul(dy, add(y!, 1))])
+  return unary(
+    'expm1',
+    x,
+    {},
+    [],
+    (y) => [y],
+    (dy, [y]) => [mul(dy, add(y!, 1))],
+  )
 }
 
 /** Natural logarithm. */
 export function log(x: Tensor): Tensor {
-  return unary('log', x, {}, [], () => [x], (dy, [x]) => [div(dy, x!)])
+  return unary(
+    'log',
+    x,
+    {},
+    [],
+    () => [x],
+    (dy, [x]) => [div(dy, x!)],
+  )
 }
 
 /** log(1 + x), exact near 0. */
 export function log1p(x: Tensor): Tensor {
-  return unary('log1p', x, {}, [], () => [x], (dy, [x]) => [div(dy, add(x!, 1))])
+  return unary(
+    'log1p',
+    x,
+    {},
+    [],
+    () => [x],
+    (dy, [x]) => [div(dy, add(x!, 1))],
+  )
 }
 
 /** The error function 2/√π ∫₀ˣ e^(−t²) dt. */
 export function erf(x: Tensor): Tensor {
-  return unary('erf', x, {}, [], () => [x], (dy, [x]) => [mul(dy, mul(exp(neg(square(x!))), TWO_OVER_SQRT_PI))])
+  return unary(
+    'erf',
+    x,
+    {},
+    [],
+    () => [x],
+    (dy, [x]) => [mul(dy, mul(exp(neg(square(x!))), TWO_OVER_SQRT_PI))],
+  )
 }
 
 /** The largest whole number ≤ x. Gradient 0. */
@@ -120,10 +198,7 @@ export function mul(a: Operand, b: Operand): Tensor {
 export function div(a: Operand, b: Operand): Tensor {
   return binary('div', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
-    return [
-      needs[0] ? reduceTo(div(dy, y), a) : null,
-      needs[1] ? reduceTo(neg(mul(div(dy, y), div(x, y))), b) : null,
-    ]
+    return [needs[0] ? reduceTo(div(dy, y), a) : null, needs[1] ? reduceTo(neg(mul(div(dy, y), div(x, y))), b) : null]
   })
 }
 
@@ -131,7 +206,10 @@ export function div(a: Operand, b: Operand): Tensor {
 export function pow(a: Operand, b: Operand): Tensor {
   return binary('pow', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
-    return [needs[0] ? reduceTo(powBaseGrad(dy, x, y), a) : null, needs[1] ? reduceTo(powExponentGrad(dy, x, y), b) : null]
+    return [
+      needs[0] ? reduceTo(powBaseGrad(dy, x, y), a) : null,
+      needs[1] ? reduceTo(powExponentGrad(dy, x, y), b) : null,
+    ]
   })
 }
 
@@ -149,12 +227,16 @@ function powExponentGrad(dy: Tensor, x: Operand, y: Operand): Tensor {
 
 /** The larger one; NaN if either is. Equal operands share the gradient. */
 export function maximum(a: Operand, b: Operand): Tensor {
-  return binary('maximum', a, b, both(a, b), (dy, saved, needs) => extremumGrad(dy, ...restore(a, b, saved), needs, a, b, less))
+  return binary('maximum', a, b, both(a, b), (dy, saved, needs) =>
+    extremumGrad(dy, ...restore(a, b, saved), needs, a, b, less),
+  )
 }
 
 /** The smaller one; NaN if either is. Equal operands share the gradient. */
 export function minimum(a: Operand, b: Operand): Tensor {
-  return binary('minimum', a, b, both(a, b), (dy, saved, needs) => extremumGrad(dy, ...restore(a, b, saved), needs, a, b, greater))
+  return binary('minimum', a, b, both(a, b), (dy, saved, needs) =>
+    extremumGrad(dy, ...restore(a, b, saved), needs, a, b, greater),
+  )
 }
 
 function extremumGrad(
@@ -223,7 +305,10 @@ export function logicalOr(a: Tensor, b: Tensor): Tensor {
 export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
   checkTensor('where', 'condition', condition)
   if (condition.dtype !== 'bool') {
-    throw new TilegradError('ERR_DTYPE', `where: the condition is bool, not ${condition.dtype}; compare it with something first`)
+    throw new TilegradError(
+      'ERR_DTYPE',
+      `where: the condition is bool, not ${condition.dtype}; compare it with something first`,
+    )
   }
   const like = a instanceof Tensor ? a : b
   if (!(like instanceof Tensor)) throw expected('where: one of a and b', 'a tensor', a)
@@ -252,10 +337,16 @@ export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
 export function clip(x: Tensor, low = -Infinity, high = Infinity): Tensor {
   if (!(low <= high)) throw expected('clip: low and high', 'ordered numbers', [low, high])
   checkTensor('clip', 'x', x)
-  const [lo, hi] = x.dtype === 'i32' ? [Math.max(Math.ceil(low), -(2 ** 31)), Math.min(Math.floor(high), 2 ** 31 - 1)] : [low, high]
-  return unary('clip', x, {}, [lo, hi], () => [x], (dy, [x]) => [
-    where(logicalAnd(greaterEqual(x!, low), lessEqual(x!, high)), dy, 0),
-  ])
+  const [lo, hi] =
+    x.dtype === 'i32' ? [Math.max(Math.ceil(low), -(2 ** 31)), Math.min(Math.floor(high), 2 ** 31 - 1)] : [low, high]
+  return unary(
+    'clip',
+    x,
+    {},
+    [lo, hi],
+    () => [x],
+    (dy, [x]) => [where(logicalAnd(greaterEqual(x!, low), lessEqual(x!, high)), dy, 0)],
+  )
 }
 
 /** The same numbers in another dtype. float → i32 truncates and saturates, NaN gives 0; → bool is ≠ 0. */

@@ -20,7 +20,9 @@ export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
   const at = normalizeAxis('gather', axis, x.shape.length)
   const shape = checkShape('gather', [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)])
   const value = device.recorder.emit('gather', [x.value, indices.value], { dtype: x.dtype, shape }, [at])
-  return track(new Tensor(device, value), 'gather', [x], [indices], (dy, [indices]) => [scatterAdd(dy, indices!, x.shape, at)])
+  return track(new Tensor(device, value), 'gather', [x], [indices], (dy, [indices]) => [
+    scatterAdd(dy, indices!, x.shape, at),
+  ])
 }
 
 /**
@@ -39,15 +41,26 @@ export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis 
   const at = normalizeAxis('scatterAdd', axis, wanted.length)
   const fits = [...wanted.slice(0, at), ...indices.shape, ...wanted.slice(at + 1)]
   if (showShape(fits) !== showShape(updates.shape)) {
-    throw new TilegradError('ERR_SHAPE', `scatterAdd: updates ${showShape(updates.shape)} have to be ${showShape(fits)} for a result of ${showShape(wanted)}`)
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `scatterAdd: updates ${showShape(updates.shape)} have to be ${showShape(fits)} for a result of ${showShape(wanted)}`,
+    )
   }
   if (updates.dtype === 'bool') throw new TilegradError('ERR_DTYPE', 'scatterAdd: bool cannot be added; cast() it')
-  const value = device.recorder.emit('scatterAdd', [updates.value, indices.value], { dtype: updates.dtype, shape: wanted }, [at])
-  return track(new Tensor(device, value), 'scatterAdd', [updates], [indices], (dy, [indices]) => [gather(dy, indices!, at)])
+  const value = device.recorder.emit(
+    'scatterAdd',
+    [updates.value, indices.value],
+    { dtype: updates.dtype, shape: wanted },
+    [at],
+  )
+  return track(new Tensor(device, value), 'scatterAdd', [updates], [indices], (dy, [indices]) => [
+    gather(dy, indices!, at),
+  ])
 }
 
 function checkIndices(op: string, x: Tensor, indices: Tensor): Tensor['device'] {
   checkTensor(op, 'indices', indices)
-  if (indices.dtype !== 'i32') throw new TilegradError('ERR_DTYPE', `${op}: indices are i32, not ${indices.dtype}; cast('i32') them`)
+  if (indices.dtype !== 'i32')
+    throw new TilegradError('ERR_DTYPE', `${op}: indices are i32, not ${indices.dtype}; cast('i32') them`)
   return sharedDevice(op, x, indices)
 }

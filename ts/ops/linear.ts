@@ -61,10 +61,21 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   const kept = preActivation ?? (saves === 'y' ? result : null)
   device.recorder.addWork(2 * result.size * x.shape.at(-1)!)
   const saved = [x, weight, kept, bias ?? null]
-  track(result, 'linear', [x, weight, bias ?? null], saved.filter((t) => t !== null), (dy, present, needs) => {
-    let at = 0
-    return gradients(dy, saved.map((t) => (t === null ? null : present[at++]!)), needs, activation)
-  })
+  track(
+    result,
+    'linear',
+    [x, weight, bias ?? null],
+    saved.filter((t) => t !== null),
+    (dy, present, needs) => {
+      let at = 0
+      return gradients(
+        dy,
+        saved.map((t) => (t === null ? null : present[at++]!)),
+        needs,
+        activation,
+      )
+    },
+  )
   preActivation?.dispose()
   return result
 }
@@ -125,8 +136,12 @@ function checkOperands(x: Tensor, weight: Tensor, bias: Tensor | null): void {
   checkDtypeClass('linear', 'float', x.dtype)
   checkSameDtype('linear', x, weight)
   if (weight.shape.length !== 2 || x.shape.length === 0 || x.shape.at(-1) !== weight.shape[0]) {
-    const why = weight.shape.length !== 2 ? 'weight has to be [in, out]' : `${x.shape.at(-1) ?? 'no axis'} ≠ ${weight.shape[0]}`
-    throw new TilegradError('ERR_SHAPE', `linear: x ${showShape(x.shape)} and weight ${showShape(weight.shape)} do not fit: ${why}`)
+    const why =
+      weight.shape.length !== 2 ? 'weight has to be [in, out]' : `${x.shape.at(-1) ?? 'no axis'} ≠ ${weight.shape[0]}`
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `linear: x ${showShape(x.shape)} and weight ${showShape(weight.shape)} do not fit: ${why}`,
+    )
   }
   if (bias !== null) {
     checkSameDtype('linear', x, bias)

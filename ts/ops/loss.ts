@@ -60,9 +60,13 @@ export function crossEntropy<R extends Reduction = 'mean'>(
   checkTensor('crossEntropy', 'logits', logits)
   checkTensor('crossEntropy', 'targets', targets)
   checkDtypeClass('crossEntropy', 'float', logits.dtype)
-  if (!Number.isInteger(ignoreIndex) || Math.abs(ignoreIndex) > 2 ** 31 - 1) throw expected('crossEntropy: ignoreIndex', 'a 32-bit integer', ignoreIndex)
+  if (!Number.isInteger(ignoreIndex) || Math.abs(ignoreIndex) > 2 ** 31 - 1)
+    throw expected('crossEntropy: ignoreIndex', 'a 32-bit integer', ignoreIndex)
   if (targets.dtype !== 'i32') {
-    throw new TilegradError('ERR_DTYPE', `crossEntropy: targets are class indices of dtype i32, not ${targets.dtype}; cast('i32') them`)
+    throw new TilegradError(
+      'ERR_DTYPE',
+      `crossEntropy: targets are class indices of dtype i32, not ${targets.dtype}; cast('i32') them`,
+    )
   }
   if (logits.shape.length === 0 || !sameShape(logits.shape.slice(0, -1), targets.shape)) {
     throw new TilegradError(
@@ -89,7 +93,11 @@ export function crossEntropy<R extends Reduction = 'mean'>(
   return reduceLoss('crossEntropy', losses, count, options.reduction)
 }
 
-function crossEntropyGrad(dy: Tensor, [logits, targets, norm]: readonly [Tensor, Tensor, Tensor], ignoreIndex: number): Tensor {
+function crossEntropyGrad(
+  dy: Tensor,
+  [logits, targets, norm]: readonly [Tensor, Tensor, Tensor],
+  ignoreIndex: number,
+): Tensor {
   const { device, dtype, shape } = logits
   if (recording()) {
     const classes = arange(shape.at(-1)!, { dtype: 'i32', device })
@@ -123,7 +131,10 @@ export function mse<R extends Reduction = 'mean'>(
   checkDtypeClass('mse', 'float', prediction.dtype)
   checkSameDtype('mse', prediction, target)
   if (!sameShape(prediction.shape, target.shape)) {
-    throw new TilegradError('ERR_SHAPE', `mse: prediction ${showShape(prediction.shape)} and target ${showShape(target.shape)} differ; reshape one of them`)
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `mse: prediction ${showShape(prediction.shape)} and target ${showShape(target.shape)} differ; reshape one of them`,
+    )
   }
   const losses = scope(() => square(sub(prediction, target)))
   const count = full([], losses.size, { dtype: losses.dtype, device: losses.device })
@@ -131,7 +142,12 @@ export function mse<R extends Reduction = 'mean'>(
 }
 
 /** Takes over `losses` and `count`. */
-function reduceLoss<R extends Reduction>(op: string, losses: Tensor, count: Tensor, reduction: R | undefined): Reduced<R> {
+function reduceLoss<R extends Reduction>(
+  op: string,
+  losses: Tensor,
+  count: Tensor,
+  reduction: R | undefined,
+): Reduced<R> {
   switch (reduction ?? 'mean') {
     case 'none':
       count.dispose()

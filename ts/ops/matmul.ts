@@ -34,7 +34,10 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   checkTensor('matmul', 'a', a)
   checkTensor('matmul', 'b', b)
   if (a.shape.length === 0 || b.shape.length === 0) {
-    throw new TilegradError('ERR_SHAPE', `matmul: a ${showShape(a.shape)} and b ${showShape(b.shape)} have to be at least vectors; use mul() for numbers`)
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `matmul: a ${showShape(a.shape)} and b ${showShape(b.shape)} have to be at least vectors; use mul() for numbers`,
+    )
   }
   const { transposeA = false, transposeB = false } = options
   if (a.shape.length > 1 && b.shape.length > 1) return product(a, b, transposeA, transposeB)
@@ -63,7 +66,10 @@ function product(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean)
   }
   const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2))
   const shape = [...batch, m, n]
-  const value = device.recorder.emit('matmul', [a.value, b.value], { dtype: a.dtype, shape }, [+transposeA, +transposeB])
+  const value = device.recorder.emit('matmul', [a.value, b.value], { dtype: a.dtype, shape }, [
+    +transposeA,
+    +transposeB,
+  ])
   const out = new Tensor(device, value)
   device.recorder.addWork(2 * numel(shape) * k)
   return track(out, 'matmul', [a, b], [a, b], (dy, saved, needs) => {

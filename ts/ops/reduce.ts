@@ -25,12 +25,28 @@ export interface ReduceOptions {
 
 /** Sum over `axis` (default: all). Nothing sums to 0. */
 export function sum(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
-  return reduce('sum', x, axis, options, [], () => [], (dy) => dy)
+  return reduce(
+    'sum',
+    x,
+    axis,
+    options,
+    [],
+    () => [],
+    (dy) => dy,
+  )
 }
 
 /** Mean over `axis` (default: all). The mean of nothing is NaN. */
 export function mean(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
-  return reduce('mean', x, axis, options, [], () => [], (dy, count) => mul(dy, 1 / count))
+  return reduce(
+    'mean',
+    x,
+    axis,
+    options,
+    [],
+    () => [],
+    (dy, count) => mul(dy, 1 / count),
+  )
 }
 
 /** Largest element over `axis` (default: all); NaN if there is one. Equal maxima share the gradient. */
@@ -50,11 +66,20 @@ export function min(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor
  */
 export function variance(x: Tensor, axis?: Axis, options: ReduceOptions & { correction?: number } = {}): Tensor {
   const { correction = 1 } = options
-  if (!(Number.isFinite(correction) && correction >= 0)) throw expected('variance: correction', 'a number ≥ 0', correction)
-  return reduce('variance', x, axis, options, [correction], () => [x], (dy, count, [x], axes) => {
-    const centred = sub(x!, mean(x!, axes, { keepDims: true }))
-    return mul(mul(dy, 2 / Math.max(count - correction, 0)), centred)
-  })
+  if (!(Number.isFinite(correction) && correction >= 0))
+    throw expected('variance: correction', 'a number ≥ 0', correction)
+  return reduce(
+    'variance',
+    x,
+    axis,
+    options,
+    [correction],
+    () => [x],
+    (dy, count, [x], axes) => {
+      const centred = sub(x!, mean(x!, axes, { keepDims: true }))
+      return mul(mul(dy, 2 / Math.max(count - correction, 0)), centred)
+    },
+  )
 }
 
 /** Index (i32) of the largest element along `axis`, the first of equals; a NaN counts as largest. Without an axis: into the flattened tensor. */
@@ -100,7 +125,14 @@ function reduce(
   if ((op === 'max' || op === 'min') && count === 0 && numel(kept) > 0) {
     throw new TilegradError('ERR_SHAPE', `${op}: an empty axis of ${showShape(x.shape)} has no ${op}imum`)
   }
-  const out = record(op, x, axes, options.keepDims ? kept : x.shape.filter((_, i) => !axes.includes(i)), attributes, x.dtype)
+  const out = record(
+    op,
+    x,
+    axes,
+    options.keepDims ? kept : x.shape.filter((_, i) => !axes.includes(i)),
+    attributes,
+    x.dtype,
+  )
   if (!x.requiresGrad) return out
   const vjp: Vjp = (dy, s) => [expand(gradient(reshape(dy, kept), count, s, axes), x.shape)]
   return track(out, op, [x], saved(out), vjp)
@@ -132,11 +164,21 @@ function record(
     const rest = x.shape.map((_, i) => i).filter((i) => !axes.includes(i))
     return scope(() => {
       const moved = transpose(x.detach(), [...rest, ...axes])
-      return record(op, moved, axes.map((_, i) => rest.length + i), shape, attributes, dtype)
+      return record(
+        op,
+        moved,
+        axes.map((_, i) => rest.length + i),
+        shape,
+        attributes,
+        dtype,
+      )
     })
   }
   const outer = numel(x.shape.slice(0, first))
   const inner = numel(x.shape.slice(first + axes.length))
   const count = numel(x.shape.slice(first, first + axes.length))
-  return new Tensor(x.device, x.device.recorder.emit(op, [x.value], { dtype, shape }, [outer, count, inner, ...attributes]))
+  return new Tensor(
+    x.device,
+    x.device.recorder.emit(op, [x.value], { dtype, shape }, [outer, count, inner, ...attributes]),
+  )
 }

@@ -43,11 +43,17 @@ function infer(x: Tensor, shape: Shape): number[] {
   const size = numel(wanted)
   if (holes === 1) {
     if (size === 0 || x.size % size !== 0) {
-      throw new TilegradError('ERR_SHAPE', `reshape: ${showShape(x.shape)} has no whole number of elements left for -1 in ${showShape(shape)}`)
+      throw new TilegradError(
+        'ERR_SHAPE',
+        `reshape: ${showShape(x.shape)} has no whole number of elements left for -1 in ${showShape(shape)}`,
+      )
     }
     wanted[shape.indexOf(-1)] = x.size / size
   } else if (size !== x.size) {
-    throw new TilegradError('ERR_SHAPE', `reshape: ${showShape(x.shape)} has ${x.size} elements, ${showShape(shape)} needs ${size}`)
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `reshape: ${showShape(x.shape)} has ${x.size} elements, ${showShape(shape)} needs ${size}`,
+    )
   }
   return wanted
 }
@@ -64,7 +70,14 @@ export function expand(x: Tensor, shape: Shape): Tensor {
     throw new TilegradError('ERR_SHAPE', `expand: ${showShape(x.shape)} does not stretch to ${showShape(wanted)}`)
   }
   if (sameShape(x.shape, wanted)) return track(x.detach(), 'expand', [x], [], (dy) => [dy])
-  return unary('expand', x, { shape: wanted }, [], () => [], (dy) => [sumTo(dy, x.shape)])
+  return unary(
+    'expand',
+    x,
+    { shape: wanted },
+    [],
+    () => [],
+    (dy) => [sumTo(dy, x.shape)],
+  )
 }
 
 /**
@@ -75,13 +88,21 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 export function transpose(x: Tensor, axes?: readonly number[]): Tensor {
   checkTensor('transpose', 'x', x)
   const rank = x.shape.length
-  const order = axes === undefined ? x.shape.map((_, i) => rank - 1 - i) : axes.map((a) => normalizeAxis('transpose', a, rank))
+  const order =
+    axes === undefined ? x.shape.map((_, i) => rank - 1 - i) : axes.map((a) => normalizeAxis('transpose', a, rank))
   if (order.length !== rank || new Set(order).size !== rank) {
     throw expected(`transpose: axes of a tensor of rank ${rank}`, 'each of its axes once', axes)
   }
   const inverse: number[] = []
   order.forEach((axis, place) => (inverse[axis] = place))
-  return unary('transpose', x, { shape: order.map((a) => x.shape[a]!) }, [order], () => [], (dy) => [transpose(dy, inverse)])
+  return unary(
+    'transpose',
+    x,
+    { shape: order.map((a) => x.shape[a]!) },
+    [order],
+    () => [],
+    (dy) => [transpose(dy, inverse)],
+  )
 }
 
 /**
@@ -91,7 +112,8 @@ export function transpose(x: Tensor, axes?: readonly number[]): Tensor {
  * @param axis default 0
  */
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
-  if (!Array.isArray(tensors) || tensors.length === 0) throw expected('concat: tensors', 'a list of at least one tensor', tensors)
+  if (!Array.isArray(tensors) || tensors.length === 0)
+    throw expected('concat: tensors', 'a list of at least one tensor', tensors)
   const list = tensors as readonly Tensor[]
   for (const t of list) checkTensor('concat', 'tensors', t)
   const first = list[0]!
@@ -99,13 +121,24 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
   for (const t of list) {
     checkSameDtype('concat', first, t)
     if (t.shape.length !== first.shape.length || t.shape.some((d, i) => i !== at && d !== first.shape[i])) {
-      throw new TilegradError('ERR_SHAPE', `concat: ${showShape(first.shape)} and ${showShape(t.shape)} differ outside axis ${at}`)
+      throw new TilegradError(
+        'ERR_SHAPE',
+        `concat: ${showShape(first.shape)} and ${showShape(t.shape)} differ outside axis ${at}`,
+      )
     }
   }
   const device = sharedDevice('concat', first, ...list)
   const joined = list.reduce((n, t) => n + t.shape[at]!, 0)
-  const shape = checkShape('concat', first.shape.map((d, i) => (i === at ? joined : d)))
-  const value = device.recorder.emit('concat', list.map((t) => t.value), { dtype: first.dtype, shape }, [at])
+  const shape = checkShape(
+    'concat',
+    first.shape.map((d, i) => (i === at ? joined : d)),
+  )
+  const value = device.recorder.emit(
+    'concat',
+    list.map((t) => t.value),
+    { dtype: first.dtype, shape },
+    [at],
+  )
   return track(new Tensor(device, value), 'concat', list, [], (dy, _, needs) => {
     let start = 0
     return list.map((t, i) => {
@@ -125,8 +158,10 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
  */
 export function slice(x: Tensor, begin: readonly number[], size: readonly number[] = []): Tensor {
   checkTensor('slice', 'x', x)
-  if (!Array.isArray(begin) || begin.length > x.shape.length) throw expected('slice: begin', `at most ${x.shape.length} whole numbers`, begin)
-  if (!Array.isArray(size) || size.length > x.shape.length) throw expected('slice: size', `at most ${x.shape.length} whole numbers`, size)
+  if (!Array.isArray(begin) || begin.length > x.shape.length)
+    throw expected('slice: begin', `at most ${x.shape.length} whole numbers`, begin)
+  if (!Array.isArray(size) || size.length > x.shape.length)
+    throw expected('slice: size', `at most ${x.shape.length} whole numbers`, size)
   const starts = x.shape.map((_, i) => (begin as readonly number[])[i] ?? 0)
   const shape = x.shape.map((d, i) => {
     const wanted = (size as readonly number[])[i] ?? -1
@@ -135,12 +170,25 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
   x.shape.forEach((d, i) => {
     const [start, count] = [starts[i]!, shape[i]!]
     if (!Number.isInteger(start) || !Number.isInteger(count) || start < 0 || count < 0 || start + count > d) {
-      throw new TilegradError('ERR_SHAPE', `slice: ${count} elements from ${start} leave axis ${i} of ${showShape(x.shape)}`)
+      throw new TilegradError(
+        'ERR_SHAPE',
+        `slice: ${count} elements from ${start} leave axis ${i} of ${showShape(x.shape)}`,
+      )
     }
   })
-  return unary('slice', x, { shape }, [starts], () => [], (dy) => [
-    pad(dy, x.shape.map((d, i) => [starts[i]!, d - starts[i]! - shape[i]!])),
-  ])
+  return unary(
+    'slice',
+    x,
+    { shape },
+    [starts],
+    () => [],
+    (dy) => [
+      pad(
+        dy,
+        x.shape.map((d, i) => [starts[i]!, d - starts[i]! - shape[i]!]),
+      ),
+    ],
+  )
 }
 
 /**
@@ -149,19 +197,37 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
  * @param paddings for each axis how many come before and after
  * @param value what they hold; default 0
  */
-export function pad(x: Tensor, paddings: readonly (readonly [number, number] | readonly number[])[], value = 0): Tensor {
+export function pad(
+  x: Tensor,
+  paddings: readonly (readonly [number, number] | readonly number[])[],
+  value = 0,
+): Tensor {
   checkTensor('pad', 'x', x)
   if (!Array.isArray(paddings) || paddings.length !== x.shape.length) {
     throw expected(`pad: paddings of a tensor of rank ${x.shape.length}`, 'one [before, after] per axis', paddings)
   }
   const pairs = paddings as readonly (readonly number[])[]
   for (const pair of pairs) {
-    if (!Array.isArray(pair) || pair.length !== 2 || !pair.every((p) => Number.isInteger(p) && p >= 0 && p <= MAX_ELEMENTS)) {
+    if (
+      !Array.isArray(pair) ||
+      pair.length !== 2 ||
+      !pair.every((p) => Number.isInteger(p) && p >= 0 && p <= MAX_ELEMENTS)
+    ) {
       throw expected('pad: paddings', 'pairs of whole numbers ≥ 0', pair)
     }
   }
   if (typeof value !== 'number') throw expected('pad: value', 'a number', value)
   const before = pairs.map((p) => p[0]!)
-  const shape = checkShape('pad', x.shape.map((d, i) => d + before[i]! + pairs[i]![1]!))
-  return unary('pad', x, { shape }, [before, value], () => [], (dy) => [slice(dy, before, x.shape)])
+  const shape = checkShape(
+    'pad',
+    x.shape.map((d, i) => d + before[i]! + pairs[i]![1]!),
+  )
+  return unary(
+    'pad',
+    x,
+    { shape },
+    [before, value],
+    () => [],
+    (dy) => [slice(dy, before, x.shape)],
+  )
 }

@@ -26,7 +26,9 @@ export function softmax(x: Tensor, axis = -1): Tensor {
  * @param axis default −1, the last
  */
 export function logSoftmax(x: Tensor, axis = -1): Tensor {
-  return along('logSoftmax', 'logSoftmaxGrad', x, axis, (dy, y, at) => sub(dy, mul(exp(y), sum(dy, at, { keepDims: true }))))
+  return along('logSoftmax', 'logSoftmaxGrad', x, axis, (dy, y, at) =>
+    sub(dy, mul(exp(y), sum(dy, at, { keepDims: true }))),
+  )
 }
 
 function along(

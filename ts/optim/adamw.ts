@@ -48,15 +48,19 @@ export class AdamW extends Optimizer {
   }
 
   /** @internal */
-  protected override update(slab: Slab, index: number, operands: readonly (Value | null)[], segments: readonly number[]): void {
+  protected override update(
+    slab: Slab,
+    index: number,
+    operands: readonly (Value | null)[],
+    segments: readonly number[],
+  ): void {
     const { m, v } = this.#moments[index]!
-    slab.device.recorder.emitMany('adamw', [slab.value, m, v, slab.steps, ...operands], [], [
-      this.lr,
-      ...this.#betas,
-      this.#eps,
-      this.#weightDecay,
-      segments,
-    ])
+    slab.device.recorder.emitMany(
+      'adamw',
+      [slab.value, m, v, slab.steps, ...operands],
+      [],
+      [this.lr, ...this.#betas, this.#eps, this.#weightDecay, segments],
+    )
   }
 
   /** @internal */

@@ -65,7 +65,8 @@ export abstract class Optimizer {
   step(gate: StepGate = {}): void {
     this.slabs.forEach((slab, i) => {
       const { values, segments } = slab.gradients()
-      if (values.length > 0) this.update(slab, i, [gate.scale?.value ?? null, gate.ok?.value ?? null, ...values], segments)
+      if (values.length > 0)
+        this.update(slab, i, [gate.scale?.value ?? null, gate.ok?.value ?? null, ...values], segments)
     })
   }
 
@@ -102,14 +103,16 @@ export abstract class Optimizer {
   loadStateDict(state: OptimizerState): void {
     const mismatch = (why: string): TilegradError =>
       new TilegradError('ERR_FORMAT', `${this.#name}: this state does not belong to these parameters: ${why}`)
-    if (!Array.isArray(state?.slabs) || state.slabs.length !== this.slabs.length) throw mismatch('the number of slabs differs')
+    if (!Array.isArray(state?.slabs) || state.slabs.length !== this.slabs.length)
+      throw mismatch('the number of slabs differs')
     const lr = atLeastZero(`${this.#name}: lr`, state.lr)
     const writes: (() => void)[] = []
     this.slabs.forEach((slab, i) => {
       const given = state.slabs[i]!
       for (const [name, value] of Object.entries(this.state(slab, i))) {
         const data = Object.hasOwn(given, name) ? given[name] : undefined
-        if (data?.length !== value.size) throw mismatch(`${name} should have ${value.size} elements, not ${data?.length ?? 'none'}`)
+        if (data?.length !== value.size)
+          throw mismatch(`${name} should have ${value.size} elements, not ${data?.length ?? 'none'}`)
         writes.push(() => {
           const { recorder } = slab.device
           const source = recorder.upload(value.dtype, value.shape, data)
@@ -123,7 +126,12 @@ export abstract class Optimizer {
   }
 
   /** @internal Records the update of one slab; `operands` are scale, ok and the gradients. */
-  protected abstract update(slab: Slab, index: number, operands: readonly (Value | null)[], segments: readonly number[]): void
+  protected abstract update(
+    slab: Slab,
+    index: number,
+    operands: readonly (Value | null)[],
+    segments: readonly number[],
+  ): void
 
   /** @internal What has to be saved for one slab. */
   protected abstract state(slab: Slab, index: number): Record<string, Value>

@@ -45,7 +45,8 @@ export class SGD extends Optimizer {
     const { momentum = 0, dampening = 0, weightDecay = 0, nesterov = false } = options
     this.#momentum = atLeastZero('SGD: momentum', momentum)
     this.#weightDecay = atLeastZero('SGD: weightDecay', weightDecay)
-    if (typeof dampening !== 'number' || !Number.isFinite(dampening)) throw expected('SGD: dampening', 'a finite number', dampening)
+    if (typeof dampening !== 'number' || !Number.isFinite(dampening))
+      throw expected('SGD: dampening', 'a finite number', dampening)
     this.#dampening = dampening
     if (nesterov && !(momentum > 0 && dampening === 0)) {
       throw expected('SGD: nesterov', 'used with momentum > 0 and dampening 0', { momentum, dampening })
@@ -55,15 +56,18 @@ export class SGD extends Optimizer {
   }
 
   /** @internal */
-  protected override update(slab: Slab, index: number, operands: readonly (Value | null)[], segments: readonly number[]): void {
-    slab.device.recorder.emitMany('sgd', [slab.value, this.#velocity[index]!, slab.steps, ...operands], [], [
-      this.lr,
-      this.#momentum,
-      this.#dampening,
-      this.#weightDecay,
-      +this.#nesterov,
-      segments,
-    ])
+  protected override update(
+    slab: Slab,
+    index: number,
+    operands: readonly (Value | null)[],
+    segments: readonly number[],
+  ): void {
+    slab.device.recorder.emitMany(
+      'sgd',
+      [slab.value, this.#velocity[index]!, slab.steps, ...operands],
+      [],
+      [this.lr, this.#momentum, this.#dampening, this.#weightDecay, +this.#nesterov, segments],
+    )
   }
 
   /** @internal */

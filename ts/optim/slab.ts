@@ -40,7 +40,10 @@ export class Slab {
       return start
     })
     if (end > MAX_ELEMENTS) {
-      throw new TilegradError('ERR_OUT_OF_MEMORY', `optimiser: ${end} parameters exceed the ${MAX_ELEMENTS} of one slab; use several optimisers`)
+      throw new TilegradError(
+        'ERR_OUT_OF_MEMORY',
+        `optimiser: ${end} parameters exceed the ${MAX_ELEMENTS} of one slab; use several optimisers`,
+      )
     }
     this.size = end
     this.value = this.zeros()

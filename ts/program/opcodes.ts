@@ -12,15 +12,7 @@ export type DtypeClass = 'float' | 'number' | 'any' | 'bool'
 
 /** What a family of instructions has in common for planners: only `element` instructions are fused into chains. */
 export type OpcodeFamily =
-  | 'structure'
-  | 'element'
-  | 'reduce'
-  | 'softmax'
-  | 'matmul'
-  | 'loss'
-  | 'shape'
-  | 'gather'
-  | 'optim'
+  'structure' | 'element' | 'reduce' | 'softmax' | 'matmul' | 'loss' | 'shape' | 'gather' | 'optim'
 
 /** One row of the table. */
 export interface Opcode {
@@ -168,9 +160,23 @@ export const OPCODES = {
 
   // Softmax over the middle of [outer, count, inner].
   softmax: { code: 112, family: 'softmax', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'float' },
-  logSoftmax: { code: 113, family: 'softmax', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'float' },
+  logSoftmax: {
+    code: 113,
+    family: 'softmax',
+    inputs: 1,
+    outputs: 1,
+    attributes: ['u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
   /** [dy, y] → dx. */
-  softmaxGrad: { code: 114, family: 'softmax', inputs: 2, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'float' },
+  softmaxGrad: {
+    code: 114,
+    family: 'softmax',
+    inputs: 2,
+    outputs: 1,
+    attributes: ['u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
   logSoftmaxGrad: {
     code: 115,
     family: 'softmax',

@@ -11,7 +11,7 @@
 import type { Backend } from '../backend/backend.ts'
 import type { Dtype, TypedArray } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
-import type { Shape } from '../shape.ts'
+import { MAX_ELEMENTS, type Shape, showShape } from '../shape.ts'
 import { DTYPE_CODES, MAGIC, NONE, OPCODES, type Opcode, type OpcodeName } from './opcodes.ts'
 import { type Storage, Value } from './value.ts'
 
@@ -42,7 +42,6 @@ const floatWords = new Uint32Array(float.buffer)
 /** Records the instructions of one device. */
 export class Recorder {
   readonly backend: Backend
-  /** Called with `true` when a stream gets its first instruction or free: time to plan a flush. */
   #scheduled = false
   #closed = false
   #epoch = 0
@@ -65,7 +64,12 @@ export class Recorder {
   }
 
   /** Appends an instruction with one output. */
-  emit(op: OpcodeName, inputs: readonly (Value | null)[], output: OutputSpec, attributes: readonly Attribute[] = []): Value {
+  emit(
+    op: OpcodeName,
+    inputs: readonly (Value | null)[],
+    output: OutputSpec,
+    attributes: readonly Attribute[] = [],
+  ): Value {
     this.#write(OPCODES[op], inputs, 1, output, undefined, attributes)
     return this.#registers[this.#registers.length - 1]!
   }
@@ -89,8 +93,14 @@ export class Recorder {
   upload(dtype: Dtype, shape: Shape, data: TypedArray): Value {
     this.#checkOpen()
     const value = new Value(this, dtype, shape)
-    value.slot = this.#newSlot()
-    this.backend.write(value.slot, dtype, data)
+    const slot = this.#newSlot()
+    try {
+      this.backend.write(slot, dtype, data)
+    } catch (error) {
+      this.#recycle(slot)
+      throw error
+    }
+    value.slot = slot
     return value
   }
 
@@ -174,6 +184,12 @@ export class Recorder {
     for (let i = 0; i < outputCount; i++) {
       const { dtype, shape, storage } = output ?? outputs![i]!
       const value = new Value(this, dtype, shape, storage)
+      if (value.size > MAX_ELEMENTS) {
+        throw new TilegradError(
+          'ERR_SHAPE',
+          `a result of shape ${showShape(shape)} is above the limit of ${MAX_ELEMENTS} elements`,
+        )
+      }
       // The recorder is no owner: a value starts with the one that `emit` hands to its caller.
       this.#define(value)
       words[at++] = DTYPE_CODES[dtype] | (shape.length << 8)
@@ -187,7 +203,8 @@ export class Recorder {
     this.#length = at
     for (let i = 0; i < attributes.length; i++) this.#attribute(op, i, attributes[i]!)
     const count = this.#length - start
-    if (count > 0xffff) throw new TilegradError('ERR_UNSUPPORTED', 'an instruction has more operands than a stream can hold')
+    if (count > 0xffff)
+      throw new TilegradError('ERR_UNSUPPORTED', 'an instruction has more operands than a stream can hold')
     this.#words[start] = (op.code | (count << 16)) >>> 0
     this.#instructions++
     this.#schedule()
@@ -285,11 +302,7 @@ export class Recorder {
     this.#reset()
     this.backend.submit(stream.subarray(0, total))
     // The device works in order, so a freed index may be used again from the next stream on.
-    for (const slot of frees) {
-      const index = slot & INDEX_MASK
-      this.#generations[index] = (this.#generations[index]! + 1) & GENERATION_MASK
-      this.#freeIndices.push(index)
-    }
+    for (const slot of frees) this.#recycle(slot)
   }
 
   #reset(): void {
@@ -303,10 +316,19 @@ export class Recorder {
     this.#work = 0
   }
 
+  #recycle(slot: number): void {
+    const index = slot & INDEX_MASK
+    this.#generations[index] = (this.#generations[index]! + 1) & GENERATION_MASK
+    this.#freeIndices.push(index)
+  }
+
   #newSlot(): number {
     const index = this.#freeIndices.pop() ?? this.#nextIndex++
     if (index > INDEX_MASK) {
-      throw new TilegradError('ERR_OUT_OF_MEMORY', `more than ${INDEX_MASK} tensors are alive on one device; dispose of some`)
+      throw new TilegradError(
+        'ERR_OUT_OF_MEMORY',
+        `more than ${INDEX_MASK} tensors are alive on one device; dispose of some`,
+      )
     }
     const generation = (this.#generations[index] ??= 0)
     return ((generation << INDEX_BITS) | index) >>> 0

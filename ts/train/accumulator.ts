@@ -46,7 +46,8 @@ export class GradientAccumulator {
   #microBatches = 0
 
   constructor(optimizer: Optimizer) {
-    if (typeof optimizer?.step !== 'function') throw expected('GradientAccumulator: optimizer', 'an optimiser', optimizer)
+    if (typeof optimizer?.step !== 'function')
+      throw expected('GradientAccumulator: optimizer', 'an optimiser', optimizer)
     this.optimizer = optimizer
   }
 
@@ -67,7 +68,11 @@ export class GradientAccumulator {
       if (!(t instanceof Tensor)) {
         throw expected(`GradientAccumulator.add: ${name}`, "a tensor; use a loss with reduction: 'parts'", t)
       }
-      if (t.size !== 1) throw new TilegradError('ERR_SHAPE', `GradientAccumulator.add: ${name} has shape ${showShape(t.shape)}, not one element`)
+      if (t.size !== 1)
+        throw new TilegradError(
+          'ERR_SHAPE',
+          `GradientAccumulator.add: ${name} has shape ${showShape(t.shape)}, not one element`,
+        )
     }
     sum.backward()
     noGrad(() => {
@@ -87,7 +92,8 @@ export class GradientAccumulator {
    */
   step(): StepResult {
     const result = this.flush()
-    if (result === null) throw new TilegradError('ERR_ARGUMENT', 'GradientAccumulator.step: nothing has been added since the last step')
+    if (result === null)
+      throw new TilegradError('ERR_ARGUMENT', 'GradientAccumulator.step: nothing has been added since the last step')
     return result
   }
 
