@@ -3,6 +3,7 @@
  * header, a duration and a count of what passed and failed. Built-ins of Node only.
  */
 import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { ROOT, SetupError, seconds } from './bootstrap.mjs'
@@ -13,6 +14,11 @@ import { ROOT, SetupError, seconds } from './bootstrap.mjs'
  * @property {number} failed
  * @property {string} [note] what the table at the end says beside it
  */
+
+/** Folders that hold TypeScript and scripts. Linters get them by name: given none they walk everything. */
+export const FOLDERS = ['ts', '__test__', 'examples', 'benches', 'scripts'].filter((folder) =>
+  existsSync(join(ROOT, folder)),
+)
 
 /** @type {{ title: string, outcome: Outcome, took: string }[]} */
 const done = []

@@ -10,10 +10,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { NODE_ARGUMENTS, ROOT, buildAddon, installPackages, missingToolchain, start } from './bootstrap.mjs'
-import { command, execute, finish, step, tool } from './steps.mjs'
-
-/** Folders that hold TypeScript and scripts. Linters get them by name: given none they walk everything. */
-const FOLDERS = ['ts', '__test__', 'examples', 'benches', 'scripts'].filter((folder) => existsSync(join(ROOT, folder)))
+import { FOLDERS, command, execute, finish, step, tool } from './steps.mjs'
 
 const TINY = '__test__/tiny.spec.ts'
 
