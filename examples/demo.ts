@@ -128,7 +128,9 @@ async function largestDifference(model: nn.Module, other: Device, digits: Digits
       noGrad(() => m.forward(tensor(digits.pixels, { shape: [digits.length, 64], device: d }))).data(),
     ),
   )
-  return a!.reduce((most, v, i) => Math.max(most, Math.abs(v - b![i]!)), 0)
+  let largest = 0
+  for (let i = 0; i < a!.length; i++) largest = Math.max(largest, Math.abs(a![i]! - b![i]!))
+  return largest
 }
 
 async function main(): Promise<void> {

@@ -1,0 +1,41 @@
+/** `npm run bench`: our own figures on every device. Peers: `npm run bench:peers`. */
+
+import { devices, openDevice } from 'tilegrad'
+import { compare, host } from './measure.ts'
+import { fusedLinear, gemm, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
+import { type Line, print, save } from './report.ts'
+
+const lines: Line[] = []
+
+async function report(
+  line: Omit<Line, 'result'>,
+  contestants: Parameters<typeof compare>[0],
+  rounds?: number,
+): Promise<void> {
+  const full = { ...line, result: await compare(contestants, rounds) }
+  lines.push(full)
+  print(full)
+}
+
+console.log(host())
+for (const info of await devices()) {
+  if (!info.available) {
+    console.log(`${info.kind}: not measured, ${info.reason}`)
+    continue
+  }
+  const device = await openDevice(info.kind)
+  console.log(`\n${device.name}`)
+  if (info.kind === 'js') {
+    await report({ work: 'gemm 512', against: 'naive loop', goal: 3 }, [gemm(device, 512), naiveGemm(512)], 3)
+    await report({ work: 'mlp step b=32' }, [mlpStep(device, 32)], 3)
+  } else {
+    for (const n of [512, 1024, 2048]) await report({ work: `gemm ${n}` }, [gemm(device, n)])
+    for (const m of [1, 8, 32, 128, 512])
+      await report({ work: `relu(XW+b) [${m}, 1024, 1024]` }, [fusedLinear(device, m, 1024, 1024)])
+    for (const b of [32, 256]) await report({ work: `mlp 784-512-256-10 AdamW step b=${b}` }, [mlpStep(device, b)])
+    await report({ work: 'softmax [4096, 1024]' }, [rowSoftmax(device, 4096, 1024)])
+  }
+  await report({ work: `record one add of 4 numbers (${info.kind})` }, [recordAdd(device)])
+  await device.close()
+}
+save('ours', lines)

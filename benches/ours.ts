@@ -1,0 +1,167 @@
+/** tilegrad's own contestants. Operands stay on the device, results are kept until the device has finished. */
+
+import { type Device, Tensor, linear, matmul, nn, optim, softmax, tensor } from 'tilegrad'
+import { type Contestant, numbers, time } from './measure.ts'
+
+/** Results alive at once; a real service keeps a few, a benchmark must not keep thousands. */
+const WINDOW = 8
+
+function contestant(name: string, device: Device, call: () => Tensor): Contestant {
+  return {
+    name,
+    run: (calls) =>
+      time(calls, async () => {
+        for (let done = 0; done < calls; done += WINDOW) {
+          const results = Array.from({ length: Math.min(WINDOW, calls - done) }, call)
+          await device.sync()
+          for (const result of results) result.dispose()
+        }
+      }),
+    check: async () => {
+      const out = call()
+      const all = await out.data()
+      const stride = Math.max(1, Math.floor(all.length / 16))
+      out.dispose()
+      return Array.from({ length: 16 }, (_, i) => all[i * stride]!)
+    },
+  }
+}
+
+/** C = AB. */
+export function gemm(device: Device, n: number, name = 'tilegrad'): Contestant {
+  const a = tensor(numbers(n * n, 7), { shape: [n, n], device })
+  const b = tensor(numbers(n * n, 11), { shape: [n, n], device })
+  return contestant(name, device, () => matmul(a, b))
+}
+
+/** relu(XW + b). */
+export function fusedLinear(device: Device, m: number, k: number, n: number, name = 'tilegrad'): Contestant {
+  const x = tensor(numbers(m * k, 7), { shape: [m, k], device })
+  const w = tensor(numbers(k * n, 11), { shape: [k, n], device })
+  const b = tensor(numbers(n, 13), { device })
+  return contestant(name, device, () => linear(x, w, b, { activation: 'relu' }))
+}
+
+/** The same, each result read by the host before the next begins. */
+export function fusedLinearRead(device: Device, m: number, k: number, n: number): Contestant {
+  const x = tensor(numbers(m * k, 7), { shape: [m, k], device })
+  const w = tensor(numbers(k * n, 11), { shape: [k, n], device })
+  const b = tensor(numbers(n, 13), { device })
+  return {
+    name: 'tilegrad, read',
+    run: (calls) =>
+      time(calls, async () => {
+        for (let i = 0; i < calls; i++) {
+          const y = linear(x, w, b, { activation: 'relu' })
+          await y.data()
+          y.dispose()
+        }
+      }),
+  }
+}
+
+/** Softmax over the last axis. */
+export function rowSoftmax(device: Device, rows: number, columns: number, name = 'tilegrad'): Contestant {
+  const x = tensor(
+    numbers(rows * columns, 7).map((v) => v * 8),
+    { shape: [rows, columns], device },
+  )
+  return contestant(name, device, () => softmax(x))
+}
+
+/** One eager AdamW step of the MLP 784-512-256-10 with cross-entropy. */
+export function mlpStep(device: Device, batch: number, name = 'tilegrad'): Contestant {
+  const sizes = [784, 512, 256, 10]
+  const make = () => {
+    const model = new nn.Sequential(
+      new nn.Linear(784, 512, { activation: 'relu', device }),
+      new nn.Linear(512, 256, { activation: 'relu', device }),
+      new nn.Linear(256, 10, { device }),
+    )
+    const values = (shape: readonly number[], i: number) =>
+      numbers(
+        shape.reduce((a, b) => a * b, 1),
+        7 + 2 * i,
+      ).map((v) => Math.fround(v * Math.fround(0.1)))
+    model.loadStateDict(
+      Object.fromEntries(
+        [...model.namedParameters()].map(([key, p], i) => [key, { shape: p.shape, data: values(p.shape, i) }]),
+      ),
+    )
+    return { model, optimizer: new optim.AdamW(model.parameters()) }
+  }
+  const x = tensor(numbers(batch * sizes[0]!, 3), { shape: [batch, sizes[0]!], device })
+  const y = tensor(
+    Int32Array.from({ length: batch }, (_, i) => i % 10),
+    { device },
+  )
+  const step = ({ model, optimizer }: ReturnType<typeof make>): Tensor => {
+    optimizer.zeroGrad()
+    const logits = model.forward(x)
+    const loss = nn.crossEntropy(logits, y)
+    logits.dispose()
+    loss.backward()
+    optimizer.step()
+    return loss
+  }
+  const timed = make()
+  return {
+    name,
+    run: (calls) =>
+      time(calls, async () => {
+        for (let i = 0; i < calls; i++) step(timed).dispose()
+        await device.sync()
+      }),
+    check: async () => {
+      const fresh = make()
+      const losses: number[] = []
+      for (let i = 0; i < 8; i++) losses.push(await step(fresh).item())
+      return losses
+    },
+  }
+}
+
+/** Recording `a + b` on four numbers, results dropped: seconds per operation on the JavaScript thread. */
+export function recordAdd(device: Device): Contestant {
+  const a = tensor([1, 2, 3, 4], { device })
+  const b = tensor([5, 6, 7, 8], { device })
+  return {
+    name: 'record',
+    run: async (calls) => {
+      let seconds = 0
+      const results: Tensor[] = []
+      for (let done = 0; done < calls; done += 500) {
+        const n = Math.min(500, calls - done)
+        seconds +=
+          n *
+          (await time(n, () => {
+            for (let i = 0; i < n; i++) results.push(a.add(b))
+          }))
+        for (const r of results.splice(0)) r.dispose()
+        await device.sync()
+      }
+      return seconds / calls
+    },
+  }
+}
+
+/** The textbook triple loop over typed arrays. */
+export function naiveGemm(n: number): Contestant {
+  const [a, b] = [numbers(n * n, 7), numbers(n * n, 11)]
+  return {
+    name: 'naive loop',
+    run: (calls) =>
+      time(calls, () => {
+        for (let call = 0; call < calls; call++) {
+          const c = new Float32Array(n * n)
+          for (let i = 0; i < n; i++) {
+            for (let j = 0; j < n; j++) {
+              let s = 0
+              for (let k = 0; k < n; k++) s += a[i * n + k]! * b[k * n + j]!
+              c[i * n + j] = s
+            }
+          }
+        }
+      }),
+  }
+}

@@ -1,0 +1,74 @@
+/** onnxruntime-node at its best: weights as initialisers, so that it packs them once; inputs stay where they are. */
+
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { type Contestant, numbers, time } from './measure.ts'
+import { type OnnxGraph, onnxModel } from './onnx.ts'
+
+async function contestant(
+  graph: OnnxGraph,
+  feeds: Readonly<Record<string, Float32Array>>,
+  threads: number,
+): Promise<Contestant> {
+  const session = await InferenceSession.create(onnxModel(graph), {
+    intraOpNumThreads: threads,
+    graphOptimizationLevel: 'all',
+  })
+  const given = Object.fromEntries(
+    Object.entries(feeds).map(([name, data]) => [name, new Tensor('float32', data, graph.inputs[name]!)]),
+  )
+  return {
+    name: 'onnxruntime',
+    run: (calls) =>
+      time(calls, async () => {
+        for (let i = 0; i < calls; i++) await session.run(given)
+      }),
+    check: async () => {
+      const out = Object.values(await session.run(given))[0]!.data as Float32Array
+      const stride = Math.max(1, Math.floor(out.length / 16))
+      return Array.from({ length: 16 }, (_, i) => out[i * stride]!)
+    },
+  }
+}
+
+/** C = AB, both given at run time. */
+export function ortGemm(n: number, threads: number): Promise<Contestant> {
+  return contestant(
+    {
+      nodes: [{ op: 'MatMul', inputs: ['a', 'b'], outputs: ['c'] }],
+      inputs: { a: [n, n], b: [n, n] },
+      outputs: { c: [n, n] },
+    },
+    { a: numbers(n * n, 7), b: numbers(n * n, 11) },
+    threads,
+  )
+}
+
+/** relu(XW + b) with constant W and b. */
+export function ortLinear(m: number, k: number, n: number, threads: number): Promise<Contestant> {
+  return contestant(
+    {
+      nodes: [
+        { op: 'Gemm', inputs: ['x', 'w', 'b'], outputs: ['z'] },
+        { op: 'Relu', inputs: ['z'], outputs: ['y'] },
+      ],
+      constants: { w: { shape: [k, n], data: numbers(k * n, 11) }, b: { shape: [n], data: numbers(n, 13) } },
+      inputs: { x: [m, k] },
+      outputs: { y: [m, n] },
+    },
+    { x: numbers(m * k, 7) },
+    threads,
+  )
+}
+
+/** Softmax over the last axis. */
+export function ortSoftmax(rows: number, columns: number, threads: number): Promise<Contestant> {
+  return contestant(
+    {
+      nodes: [{ op: 'Softmax', inputs: ['x'], outputs: ['y'], attributes: { axis: -1 } }],
+      inputs: { x: [rows, columns] },
+      outputs: { y: [rows, columns] },
+    },
+    { x: numbers(rows * columns, 7).map((v) => v * 8) },
+    threads,
+  )
+}
