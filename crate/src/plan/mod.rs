@@ -20,7 +20,20 @@
 //! step poisons what it writes; a step that reads a poisoned value is not run and poisons what it writes. An output of a
 //! chain depends only on the inputs in [`ChainOutput::depends_on`].
 
+mod arena;
+mod build;
+pub mod cache;
+mod cost;
+mod fuse;
+mod live;
+mod print;
+#[cfg(test)]
+mod tests;
+
+pub use cache::{PlanCache, Planned};
+
 use crate::dtype::Dtype;
+use crate::error::{Error, Result};
 use crate::program::op::ElementOp;
 use crate::program::{Interface, Op, RegisterId};
 use crate::shape::Dims;
@@ -36,6 +49,16 @@ pub const MAX_CHAIN_INPUTS: usize = 16;
 
 /// The most results that one chain writes to memory.
 pub const MAX_CHAIN_OUTPUTS: usize = 8;
+
+/// What the device wants of its plans.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Evaluate neighbouring elementwise instructions together. Without it every one is a chain of its own.
+    pub fuse: bool,
+    /// Let results of chains take over the memory of operands that die there: for devices whose chains can write what they
+    /// have just read.
+    pub in_place: bool,
+}
 
 /// Which memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -194,4 +217,16 @@ pub struct ChainOutput {
     /// The input that occupies exactly the same memory. It is dead after the chain, read straight through, and read by no
     /// instruction after `op`.
     pub in_place_of: Option<u8>,
+}
+
+/// A table of a program's size. Programs come from outside, so a table that does not fit is an error, not an abort.
+fn table<T: Clone>(length: usize, value: T) -> Result<Vec<T>> {
+    let mut table = Vec::new();
+    table.try_reserve_exact(length).map_err(|_| no_memory())?;
+    table.resize(length, value);
+    Ok(table)
+}
+
+fn no_memory() -> Error {
+    Error::OutOfMemory("no memory to plan a program".into())
 }

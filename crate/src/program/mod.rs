@@ -6,7 +6,10 @@
 mod attributes;
 mod decode;
 pub mod op;
+mod print;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 mod validate;
 
 use crate::dtype::Dtype;
@@ -85,6 +88,11 @@ impl Program {
     /// The registers in order of definition.
     pub fn registers(&self) -> &[Register] {
         &self.registers
+    }
+
+    /// What is known of a register of this program.
+    pub fn register(&self, id: RegisterId) -> &Register {
+        &self.registers[id as usize]
     }
 
     /// The operands of an instruction of this program; `None` is an absent one.
