@@ -19,7 +19,7 @@ import { Node, nodeOf, recording, track, withRecording } from './tape.ts'
  * @example
  * ```ts
  * import { tensor, valueAndGrad } from 'tilegrad'
- * const { value, grads } = valueAndGrad((x) => x.square().sum())(tensor([1, 2, 3]))
+ * const { value, grads } = valueAndGrad((x) => x!.square().sum())(tensor([1, 2, 3]))
  * console.log(await value.item(), await grads[0]!.data()) // 14 Float32Array [2, 4, 6]
  * ```
  */
@@ -56,10 +56,10 @@ export function valueAndGrad(
  *
  * @example
  * ```ts
- * import { grad, tensor } from 'tilegrad'
- * const cube = (x) => x.pow(3).sum()
+ * import { type Tensor, grad, tensor } from 'tilegrad'
+ * const cube = (x: Tensor) => x.pow(3).sum()
  * const [slope] = grad(cube)(tensor(2))
- * const [curvature] = grad((x) => grad(cube)(x)[0]!.sum())(tensor(2))
+ * const [curvature] = grad((x) => grad(cube)(x!)[0]!.sum())(tensor(2))
  * console.log(await slope!.item(), await curvature!.item()) // 12 12
  * ```
  */
@@ -84,7 +84,7 @@ export function grad(fn: (...inputs: Tensor[]) => Tensor): (...inputs: Tensor[])
  * import { customGrad, grad, tensor } from 'tilegrad'
  * // Rounds forward, passes the gradient straight through.
  * const round = customGrad(([x]) => x!.add(0.5).floor(), (dy) => [dy])
- * const [dx] = grad((x) => round(x).sum())(tensor([0.2, 1.7]))
+ * const [dx] = grad((x) => round(x!).sum())(tensor([0.2, 1.7]))
  * console.log(await dx!.data()) // Float32Array [1, 1]
  * ```
  */
