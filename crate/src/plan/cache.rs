@@ -1,87 +1,73 @@
-//! Plans by the code they were made from. A training loop records the same words again and again: the second time costs a
-//! hash and a comparison. Bounded: the plan that has not been asked for the longest makes room.
+//! Whatever a device prepares from code words, kept by those words. A training loop records the same words again and
+//! again: the second time costs a hash and a comparison. Bounded: what has not been asked for the longest makes room.
+//!
+//! The key is the code alone. Slots and scalars stand before the code in a stream, so whoever takes something from here
+//! still has to compare them with what the program needs ([`Interface::check`](crate::program::Interface::check)).
 
-use super::{Options, Plan};
 use crate::error::Result;
-use crate::program::{Program, Stream};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// A program and its plan.
-#[derive(Debug)]
-pub struct Planned {
-    /// What the words said; texts of errors come from it.
-    pub program: Program,
-    /// How to run it.
-    pub plan: Plan,
-}
-
-impl Planned {
-    /// Decodes, validates and plans code words.
-    pub fn new(code: &[u32], options: Options) -> Result<Self> {
-        let program = Program::decode(code)?;
-        let plan = Plan::new(&program, options)?;
-        Ok(Self { program, plan })
-    }
-}
 
 /// How a cache has done so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counters {
-    /// Streams whose plan was there.
+    /// Code that was there.
     pub hits: u64,
-    /// Streams that had to be decoded and planned, valid or not.
+    /// Code that had to be decoded and planned, valid or not.
     pub misses: u64,
-    /// Plans kept now.
+    /// Entries kept now.
     pub entries: usize,
 }
 
-struct Entry {
+struct Entry<P> {
     code: Box<[u32]>,
-    planned: Arc<Planned>,
+    value: Arc<P>,
     /// The clock when it was last asked for.
     used: u64,
 }
 
-/// The plans of one device.
-pub struct PlanCache {
-    options: Options,
+/// Values by code words.
+pub struct PlanCache<P> {
     capacity: usize,
     /// By hash of the code: almost always lists of one.
-    entries: HashMap<u64, Vec<Entry>>,
+    entries: HashMap<u64, Vec<Entry<P>>>,
     clock: u64,
     counters: Counters,
 }
 
-impl PlanCache {
-    /// A cache of at most `capacity` plans.
-    pub fn new(options: Options, capacity: usize) -> Self {
-        Self { options, capacity, entries: HashMap::new(), clock: 0, counters: Counters::default() }
+impl<P> PlanCache<P> {
+    /// A cache of at most `capacity` entries.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, entries: HashMap::new(), clock: 0, counters: Counters::default() }
     }
 
-    /// The plan of a stream's code, made if it is not there, once the stream binds what the code needs.
-    pub fn get(&mut self, stream: &Stream) -> Result<Arc<Planned>> {
+    /// What belongs to these words, made now if it is not there. Failures are not kept.
+    pub fn get(&mut self, code: &[u32], make: impl FnOnce(&[u32]) -> Result<P>) -> Result<Arc<P>> {
         self.clock += 1;
-        let key = hash(stream.code);
-        let found = self.entries.get_mut(&key).and_then(|list| list.iter_mut().find(|e| *e.code == *stream.code));
+        let key = hash(code);
+        let found = self.entries.get_mut(&key).and_then(|list| list.iter_mut().find(|entry| *entry.code == *code));
         if let Some(entry) = found {
             entry.used = self.clock;
             self.counters.hits += 1;
-            entry.planned.plan.interface.check(stream)?;
-            return Ok(Arc::clone(&entry.planned));
+            return Ok(Arc::clone(&entry.value));
         }
         self.counters.misses += 1;
-        let planned = Arc::new(Planned::new(stream.code, self.options)?);
-        planned.plan.interface.check(stream)?;
+        let value = Arc::new(make(code)?);
         if self.capacity > 0 {
             if self.counters.entries >= self.capacity {
                 self.evict();
             }
-            let entry = Entry { code: stream.code.into(), planned: Arc::clone(&planned), used: self.clock };
+            let entry = Entry { code: code.into(), value: Arc::clone(&value), used: self.clock };
             self.entries.entry(key).or_default().push(entry);
             self.counters.entries += 1;
         }
-        Ok(planned)
+        Ok(value)
+    }
+
+    /// Forgets everything but the counts.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.counters.entries = 0;
     }
 
     /// How the cache has done so far.
@@ -111,57 +97,49 @@ fn hash(code: &[u32]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::testing::{F32, Writer};
+    use crate::error::Error;
 
-    const OPTIONS: Options = Options { fuse: true, in_place: true };
-
-    fn relu_of(rows: u32) -> Vec<u32> {
-        let mut writer = Writer::default();
-        let x = writer.input(F32, &[rows, 2]);
-        let y = writer.like("relu", &[x], &[]);
-        writer.output(y);
-        writer.stream()
+    /// The entry of a code is its last word.
+    fn last(code: &[u32]) -> Result<u32> {
+        code.last().copied().ok_or_else(|| Error::Program("no code".into()))
     }
 
     #[test]
-    fn the_same_code_gives_the_same_plan() {
-        let mut cache = PlanCache::new(OPTIONS, 4);
-        let words = relu_of(3);
-        let stream = Stream::parse(&words).unwrap();
-        let first = cache.get(&stream).unwrap();
-        assert!(Arc::ptr_eq(&first, &cache.get(&stream).unwrap()));
-        assert_eq!(cache.counters(), Counters { hits: 1, misses: 1, entries: 1 });
+    fn the_same_code_gives_the_same_entry() {
+        let mut cache = PlanCache::new(4);
+        let first = cache.get(&[1, 2], last).unwrap();
+        assert!(Arc::ptr_eq(&first, &cache.get(&[1, 2], last).unwrap()));
+        assert_eq!(*cache.get(&[2, 1], last).unwrap(), 1);
+        assert_eq!(cache.counters(), Counters { hits: 1, misses: 2, entries: 2 });
     }
 
     #[test]
-    fn the_plan_that_waited_longest_makes_room() {
-        let mut cache = PlanCache::new(OPTIONS, 2);
-        let streams: Vec<_> = (1..4).map(relu_of).collect();
-        let get = |cache: &mut PlanCache, i: usize| cache.get(&Stream::parse(&streams[i]).unwrap()).unwrap();
-        let (first, second) = (get(&mut cache, 0), get(&mut cache, 1));
-        get(&mut cache, 0);
-        get(&mut cache, 2);
+    fn what_waited_longest_makes_room() {
+        let mut cache = PlanCache::new(2);
+        let (first, second) = (cache.get(&[0], last).unwrap(), cache.get(&[1], last).unwrap());
+        cache.get(&[0], last).unwrap();
+        cache.get(&[2], last).unwrap();
         assert_eq!(cache.counters().entries, 2);
-        assert!(Arc::ptr_eq(&first, &get(&mut cache, 0)));
-        assert!(!Arc::ptr_eq(&second, &get(&mut cache, 1)));
+        assert!(Arc::ptr_eq(&first, &cache.get(&[0], last).unwrap()));
+        assert!(!Arc::ptr_eq(&second, &cache.get(&[1], last).unwrap()));
+        cache.clear();
+        assert_eq!(cache.counters(), Counters { hits: 2, misses: 4, entries: 0 });
     }
 
     #[test]
-    fn a_hit_still_checks_what_the_stream_binds() {
-        let mut cache = PlanCache::new(OPTIONS, 2);
-        let words = relu_of(3);
-        cache.get(&Stream::parse(&words).unwrap()).unwrap();
-        // The freed slot becomes a second input: the code is the same, what it is bound to is not.
-        let mut wrong = words;
-        wrong[1] += 1;
-        wrong[3] -= 1;
-        assert!(cache.get(&Stream::parse(&wrong).unwrap()).is_err());
+    fn thousands_of_codes_stay_within_the_bound() {
+        let mut cache = PlanCache::new(16);
+        for i in 0..5000 {
+            assert_eq!(*cache.get(&[i % 40], last).unwrap(), i % 40);
+        }
+        assert_eq!(cache.counters().entries, 16);
+        assert_eq!(cache.entries.values().map(Vec::len).sum::<usize>(), 16);
     }
 
     #[test]
-    fn bad_code_is_not_kept() {
-        let mut cache = PlanCache::new(OPTIONS, 2);
-        assert!(cache.get(&Stream::parse(&[0x5447_4c31, 0, 0, 0, 0, 1, 99]).unwrap()).is_err());
+    fn a_failure_is_not_kept() {
+        let mut cache = PlanCache::new(2);
+        assert!(cache.get(&[], last).is_err());
         assert_eq!(cache.counters(), Counters { hits: 0, misses: 1, entries: 0 });
     }
 }

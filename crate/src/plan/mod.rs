@@ -30,7 +30,7 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{PlanCache, Planned};
+pub use cache::PlanCache;
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
