@@ -1,7 +1,7 @@
 //! Activations: formula, derivative, and what the derivative needs. One definition serves the stand-alone operations,
-//! the epilogue of `linear` and its backward, so that fused and unfused results have the same bits.
+//! fused chains, the epilogue of `linear` and its backward, so that fused and unfused results have the same bits.
 
-use super::Isa;
+use super::{Isa, math};
 
 /// Activations that `linear` can fuse. The numbers are those of the stream (`ts/program/opcodes.ts`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -54,13 +54,392 @@ impl Activation {
     pub fn saves_z(self) -> bool {
         matches!(self, Self::LeakyRelu | Self::Silu | Self::Softplus | Self::Gelu | Self::GeluTanh)
     }
+
+    /// Whether it costs no more than a comparison.
+    pub(super) fn is_piecewise_linear(self) -> bool {
+        matches!(self, Self::None | Self::Relu | Self::LeakyRelu | Self::Heaviside)
+    }
+
+    /// The function with its default parameters; `None` for the identity.
+    pub fn function(self) -> Option<Function> {
+        self.with_parameters(match self {
+            Self::LeakyRelu => [0.01, 0.0],
+            Self::Elu => [1.0, 0.0],
+            Self::Softplus => [1.0, 20.0],
+            _ => [0.0; 2],
+        })
+    }
+
+    /// The function with the given parameters, in the order of its opcode's attributes; `None` for the identity.
+    #[inline]
+    pub fn with_parameters(self, parameters: [f64; 2]) -> Option<Function> {
+        let [p, q] = parameters.map(|p| p as f32);
+        Some(match self {
+            Self::None => return None,
+            Self::Relu => Function::Relu,
+            Self::LeakyRelu => Function::LeakyRelu { slope: p },
+            Self::Elu => Function::Elu { alpha: p },
+            Self::Sigmoid => Function::Sigmoid,
+            Self::Tanh => Function::Tanh,
+            Self::Silu => Function::Silu,
+            Self::Softplus => Function::Softplus { beta: p, threshold: q },
+            Self::Heaviside => Function::Heaviside,
+            Self::Gelu => Function::Gelu,
+            Self::GeluTanh => Function::GeluTanh,
+        })
+    }
+}
+
+/// An activation with its parameters, as the stand-alone operations have it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Function {
+    /// z > 0 ? z : 0; NaN stays. Derivative: y > 0.
+    Relu,
+    /// z > 0 ? z : slope·z.
+    LeakyRelu {
+        /// The slope on the left.
+        slope: f32,
+    },
+    /// z > 0 ? z : α·expm1(z). Derivative: y > 0 ? 1 : y + α.
+    Elu {
+        /// The distance of the left asymptote from 0.
+        alpha: f32,
+    },
+    /// 1 / (1 + e^−z). Derivative: y(1 − y).
+    Sigmoid,
+    /// Derivative: 1 − y².
+    Tanh,
+    /// z σ(z).
+    Silu,
+    /// βz > threshold ? z : log1p(e^βz)/β.
+    Softplus {
+        /// Sharpness of the bend.
+        beta: f32,
+        /// Where the function becomes the identity.
+        threshold: f32,
+    },
+    /// z > 0 ? 1 : 0. Derivative: 0.
+    Heaviside,
+    /// z Φ(z).
+    Gelu,
+    /// z σ(2u) with u = √(2/π)(z + 0.044715z³): the tanh form without its cancellation.
+    GeluTanh,
 }
 
 /// Applies the activation in place.
-pub fn apply(_isa: Isa, act: Activation, y: &mut [f32]) {
-    if act == Activation::Relu {
-        for v in y {
-            *v = if *v <= 0.0 { 0.0 } else { *v };
+pub fn apply(isa: Isa, act: Activation, y: &mut [f32]) {
+    if let Some(function) = act.function() {
+        crate::dispatch!(isa, apply_function(function: Function = function, y: &mut [f32] = y));
+    }
+}
+
+/// dz ← dy ⊙ f′. `saved` is z or y, as [`Activation::saves_z`] says; it may be empty for [`Activation::None`]. The slices
+/// are of equal length.
+pub fn grad(isa: Isa, act: Activation, dy: &[f32], saved: &[f32], dz: &mut [f32]) {
+    match act.function() {
+        None => dz.copy_from_slice(dy),
+        Some(function) => crate::dispatch!(
+            isa,
+            grad_function(function: Function = function, dy: &[f32] = dy, saved: &[f32] = saved, dz: &mut [f32] = dz)
+        ),
+    }
+}
+
+/// √(2/π), and the cubic coefficient of the tanh form of GELU.
+const GELU_TANH: (f32, f32) = (0.797_884_6, 0.044_715);
+
+/// 1/√(2π).
+const INV_SQRT_2PI: f32 = 0.398_942_3;
+
+/// Beyond it σ(2u) of the tanh form is 0 or 1 and its derivative vanishes.
+const GELU_TANH_FLAT: f32 = 12.0;
+
+#[inline(always)]
+fn elu<const FMA: bool>(z: f32, alpha: f32) -> f32 {
+    if z > 0.0 { z } else { alpha * math::expm1::<FMA>(z) }
+}
+
+#[inline(always)]
+fn silu_slope<const FMA: bool>(z: f32) -> f32 {
+    let (s, complement) = math::sigmoid_pair::<FMA>(z);
+    // σ + zσ(1 − σ)
+    math::madd::<FMA>(z * s, complement, s)
+}
+
+#[inline(always)]
+fn softplus<const FMA: bool>(z: f32, beta: f32, threshold: f32, inverse: f32) -> f32 {
+    let scaled = beta * z;
+    let y = math::log1p::<FMA>(math::exp::<FMA>(scaled)) * inverse;
+    if scaled > threshold { z } else { y }
+}
+
+/// σ(2u), 1 − σ(2u).
+#[inline(always)]
+fn gelu_tanh_gate<const FMA: bool>(z: f32) -> (f32, f32) {
+    let (scale, cubic) = GELU_TANH;
+    math::sigmoid_pair::<FMA>(2.0 * scale * z * math::madd::<FMA>(cubic * z, z, 1.0))
+}
+
+#[inline(always)]
+fn gelu_tanh_slope<const FMA: bool>(z: f32) -> f32 {
+    let (scale, cubic) = GELU_TANH;
+    let (gate, complement) = gelu_tanh_gate::<FMA>(z);
+    let near = math::maximum(math::minimum(z, GELU_TANH_FLAT), -GELU_TANH_FLAT);
+    let inner = 2.0 * scale * math::madd::<FMA>(3.0 * cubic * near, near, 1.0);
+    math::madd::<FMA>(near * gate * complement, inner, gate)
+}
+
+#[inline(always)]
+fn gelu_slope<const FMA: bool>(z: f32) -> f32 {
+    let (cdf, density) = math::normal_cdf_and_density::<FMA>(z);
+    let near = math::maximum(math::minimum(z, math::TAIL_HIGHEST), -math::TAIL_HIGHEST);
+    math::madd::<FMA>(near * INV_SQRT_2PI, density, cdf)
+}
+
+/// Runs the loop `$each!(z => y)` with the formula of the function: the one table of them.
+macro_rules! formulas {
+    ($function:expr, $each:ident) => {
+        match $function {
+            Function::Relu => $each!(z => if z <= 0.0 { 0.0 } else { z }),
+            Function::LeakyRelu { slope } => $each!(z => if z > 0.0 { z } else { slope * z }),
+            Function::Elu { alpha } => $each!(z => elu::<FMA>(z, alpha)),
+            Function::Sigmoid => $each!(z => math::sigmoid::<FMA>(z)),
+            Function::Tanh => $each!(z => math::tanh::<FMA>(z)),
+            Function::Silu => $each!(z => z * math::sigmoid::<FMA>(z)),
+            Function::Softplus { beta, threshold } => {
+                let inverse = 1.0 / beta;
+                $each!(z => softplus::<FMA>(z, beta, threshold, inverse));
+            }
+            Function::Heaviside => $each!(z => if z > 0.0 { 1.0 } else { 0.0 }),
+            Function::Gelu => $each!(z => z * math::normal_cdf::<FMA>(z)),
+            Function::GeluTanh => $each!(z => z * gelu_tanh_gate::<FMA>(z).0),
+        }
+    };
+}
+
+/// Runs the loop `$each!(dy, saved => dz)` with the derivative of the function.
+macro_rules! derivatives {
+    ($function:expr, $each:ident) => {
+        match $function {
+            Function::Relu => $each!(dy, y => if y > 0.0 { dy } else { 0.0 }),
+            Function::LeakyRelu { slope } => $each!(dy, z => if z > 0.0 { dy } else { slope * dy }),
+            Function::Elu { alpha } => $each!(dy, y => if y > 0.0 { dy } else { dy * (y + alpha) }),
+            Function::Sigmoid => $each!(dy, y => dy * (y * (1.0 - y))),
+            Function::Tanh => $each!(dy, y => dy * math::madd::<FMA>(-y, y, 1.0)),
+            Function::Silu => $each!(dy, z => dy * silu_slope::<FMA>(z)),
+            Function::Softplus { beta, threshold } => $each!(dy, z => {
+                let scaled = beta * z;
+                dy * if scaled > threshold { 1.0 } else { math::sigmoid::<FMA>(scaled) }
+            }),
+            Function::Heaviside => $each!(_dy, _z => 0.0),
+            Function::Gelu => $each!(dy, z => dy * gelu_slope::<FMA>(z)),
+            Function::GeluTanh => $each!(dy, z => dy * gelu_tanh_slope::<FMA>(z)),
+        }
+    };
+}
+
+#[inline(always)]
+fn apply_function<const FMA: bool>(function: Function, y: &mut [f32]) {
+    macro_rules! each {
+        ($z:ident => $y:expr) => {
+            for value in y.iter_mut() {
+                let $z = *value;
+                *value = $y;
+            }
+        };
+    }
+    formulas!(function, each);
+}
+
+#[inline(always)]
+fn grad_function<const FMA: bool>(function: Function, dy: &[f32], saved: &[f32], dz: &mut [f32]) {
+    macro_rules! each {
+        ($dy:ident, $saved:ident => $dz:expr) => {
+            for ((out, &$dy), &$saved) in dz.iter_mut().zip(dy).zip(saved) {
+                *out = $dz;
+            }
+        };
+    }
+    derivatives!(function, each);
+}
+
+/// y ← f(z) over words that hold f32 bits.
+#[inline(always)]
+pub(super) fn map_words<const FMA: bool>(function: Function, y: &mut [u32], z: &[u32]) {
+    macro_rules! each {
+        ($z:ident => $y:expr) => {
+            for (out, &word) in y.iter_mut().zip(z) {
+                let $z = f32::from_bits(word);
+                let y: f32 = $y;
+                *out = y.to_bits();
+            }
+        };
+    }
+    formulas!(function, each);
+}
+
+/// dz ← dy ⊙ f′ over words that hold f32 bits.
+#[inline(always)]
+pub(super) fn grad_words<const FMA: bool>(function: Function, dz: &mut [u32], dy: &[u32], saved: &[u32]) {
+    macro_rules! each {
+        ($dy:ident, $saved:ident => $dz:expr) => {
+            for ((out, &dy), &saved) in dz.iter_mut().zip(dy).zip(saved) {
+                let ($dy, $saved) = (f32::from_bits(dy), f32::from_bits(saved));
+                let dz: f32 = $dz;
+                *out = dz.to_bits();
+            }
+        };
+    }
+    derivatives!(function, each);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Activation::*;
+
+    const ALL: [Activation; 11] =
+        [None, Relu, LeakyRelu, Elu, Sigmoid, Tanh, Silu, Softplus, Heaviside, Gelu, GeluTanh];
+
+    fn sigmoid(z: f64) -> f64 {
+        1.0 / (1.0 + (-z).exp())
+    }
+
+    /// Φ by Simpson's rule over the density, good to 1e-12 for |z| ≤ 6.
+    fn cdf(z: f64) -> f64 {
+        let density = |x: f64| (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        let steps = 2000;
+        let h = z / f64::from(steps);
+        let weight = |i: i32| if i == 0 || i == steps { 1.0 } else { f64::from(2 + 2 * (i % 2)) };
+        0.5 + (0..=steps).map(|i| weight(i) * density(f64::from(i) * h)).sum::<f64>() * h / 3.0
+    }
+
+    fn formula(act: Activation, z: f64) -> f64 {
+        match act {
+            None => z,
+            Relu => z.max(0.0),
+            LeakyRelu => z.max(0.01 * z),
+            Elu => {
+                if z > 0.0 {
+                    z
+                } else {
+                    z.exp_m1()
+                }
+            }
+            Sigmoid => sigmoid(z),
+            Tanh => z.tanh(),
+            Silu => z * sigmoid(z),
+            Softplus => {
+                if z > 20.0 {
+                    z
+                } else {
+                    z.exp().ln_1p()
+                }
+            }
+            Heaviside => f64::from(z > 0.0),
+            Gelu => z * cdf(z),
+            GeluTanh => z * 0.5 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (z + 0.044_715 * z * z * z)).tanh()),
+        }
+    }
+
+    /// Every size from 0 to 40 and a prime, so that all vector lengths have all tails.
+    fn sizes() -> impl Iterator<Item = usize> {
+        (0..=40).chain([1009])
+    }
+
+    fn arguments(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 619) % 1009) as f32 / 84.0 - 5.999).collect()
+    }
+
+    #[test]
+    fn values_follow_the_formulas() {
+        for isa in Isa::available() {
+            for act in ALL {
+                for size in sizes() {
+                    let z = arguments(size);
+                    let mut y = z.clone();
+                    apply(isa, act, &mut y);
+                    for (&z, &y) in z.iter().zip(&y) {
+                        let want = formula(act, f64::from(z));
+                        let error = (f64::from(y) - want).abs();
+                        // The rounding of 2u, up to 25 here, is part of the tanh form's left tail.
+                        let budget = if act == GeluTanh { 4e-6 } else { 5e-7 };
+                        assert!(
+                            error <= (budget * want.abs()).min(5e-7 * want.abs().max(1.0)) + 1e-11,
+                            "{act:?}({z}) is {y}, not {want} on {isa:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn derivatives_follow_central_differences() {
+        for isa in Isa::available() {
+            for act in ALL {
+                for size in sizes() {
+                    let z = arguments(size);
+                    let dy: Vec<f32> = (0..size).map(|i| i as f32 % 7.0 - 3.0).collect();
+                    let mut saved = z.clone();
+                    if !act.saves_z() {
+                        apply(isa, act, &mut saved);
+                    }
+                    let mut dz = vec![f32::NAN; size];
+                    grad(isa, act, &dy, &saved, &mut dz);
+                    for ((&z, &dy), &dz) in z.iter().zip(&dy).zip(&dz) {
+                        let at = |h: f64| formula(act, f64::from(z) + h);
+                        let want = f64::from(dy) * (at(1e-5) - at(-1e-5)) / 2e-5;
+                        let error = (f64::from(dz) - want).abs();
+                        assert!(error <= 2e-6 * want.abs().max(1.0), "{act:?}′({z})·{dy} is {dz}, not {want}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn known_values_and_edges() {
+        for isa in Isa::available() {
+            let at = |act, z: f32| {
+                let mut y = [z];
+                apply(isa, act, &mut y);
+                y[0]
+            };
+            for (z, erf, tanh) in
+                [(1.0, 0.841_344_7, 0.841_192), (-1.0, -0.158_655_3, -0.158_808), (-3.0, -0.004_049_7, -0.003_637_4)]
+            {
+                assert!((at(Gelu, z) - erf).abs() < 1e-7 && (at(GeluTanh, z) - tanh).abs() < 1e-6);
+            }
+            // The far left tail of GELU is small, not zero.
+            assert!((at(Gelu, -12.0) / -2.132_e-32 - 1.0).abs() < 1e-3);
+            for act in ALL {
+                assert_eq!(at(act, f32::NAN).is_nan(), act != Heaviside, "{act:?}");
+            }
+            assert_eq!(
+                (at(Relu, 0.0), at(Heaviside, 0.0), at(Sigmoid, -200.0), at(Softplus, 1e30)),
+                (0.0, 0.0, 0.0, 1e30)
+            );
+            for act in [Gelu, GeluTanh, Silu, Softplus] {
+                assert_eq!(at(act, f32::MAX), f32::MAX, "{act:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn derivatives_stay_finite_far_out() {
+        for isa in Isa::available() {
+            for act in ALL {
+                let saved = if act.saves_z() { [1e30, -1e30, 50.0, -50.0] } else { [1.0, 0.0, 0.5, 0.25] };
+                let mut dz = [f32::NAN; 4];
+                grad(isa, act, &[1.0; 4], &saved, &mut dz);
+                assert!(dz.iter().all(|d| d.is_finite()), "{act:?}: {dz:?}");
+                // dy is selected, not multiplied, where the derivative is 0 by definition.
+                if act == Relu || act == Heaviside {
+                    grad(isa, act, &[f32::INFINITY; 4], &[-1.0; 4], &mut dz);
+                    assert_eq!(dz, [0.0; 4]);
+                }
+            }
         }
     }
 }

@@ -89,16 +89,18 @@ macro_rules! dispatch {
         fn scalar($($arg: $ty),*) $(-> $ret)? {
             $body::<$($($g,)+)? { cfg!(target_arch = "aarch64") }>($($arg),*)
         }
+        // The arguments are evaluated here, outside the unsafe calls.
+        let ($($arg,)*): ($($ty,)*) = ($($val,)*);
         match $isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Isa::Avx512` is only made by `Isa::available` after the CPU has reported these features.
-            $crate::cpu::Isa::Avx512 => unsafe { avx512($($val),*) },
+            $crate::cpu::Isa::Avx512 => unsafe { avx512($($arg),*) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Isa::Avx2` is only made by `Isa::available` after the CPU has reported these features.
-            $crate::cpu::Isa::Avx2 => unsafe { avx2($($val),*) },
+            $crate::cpu::Isa::Avx2 => unsafe { avx2($($arg),*) },
             #[cfg(target_arch = "aarch64")]
-            $crate::cpu::Isa::Neon => neon($($val),*),
-            _ => scalar($($val),*),
+            $crate::cpu::Isa::Neon => neon($($arg),*),
+            _ => scalar($($arg),*),
         }
     }};
 }

@@ -1,9 +1,12 @@
 //! The `cpu` device: SIMD kernels, one file per operation family, over a pool of threads.
 
 pub mod activation;
+pub mod elementwise;
 pub mod gemm;
 pub mod isa;
+pub mod math;
 pub mod pool;
+mod share;
 
 pub use isa::Isa;
 pub use pool::Pool;

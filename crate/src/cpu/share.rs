@@ -1,0 +1,137 @@
+//! How kernels hand out work: how many tasks a piece of work deserves, disjoint parts of one output for concurrent
+//! tasks, and scratch memory that outlives the call. The answers never change a result: kernels fix the order of their
+//! sums by position, not by task.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::Cpu;
+
+/// No task gets less than this, so that claiming it stays negligible.
+const TASK_PS: u64 = 2_000_000;
+
+/// Tasks per thread: enough for a thread that starts late to be helped, few enough to stay cheap.
+const TASKS_PER_THREAD: usize = 4;
+
+impl Cpu {
+    /// Into how many tasks to cut work that would take one thread `picoseconds`; at most `most`, 1 if it is small.
+    pub(super) fn tasks(&self, picoseconds: u64, most: usize) -> usize {
+        let threads = self.pool.threads_for(picoseconds / 1000);
+        if threads == 1 {
+            return 1;
+        }
+        let worthwhile = usize::try_from(picoseconds / TASK_PS).unwrap_or(usize::MAX);
+        (threads * TASKS_PER_THREAD).min(worthwhile).min(most).max(1)
+    }
+
+    /// Cuts `0..items` into `tasks` ranges of almost equal length and calls `body` with each; alone if there is one.
+    pub(super) fn ranges(&self, tasks: usize, items: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
+        if tasks <= 1 {
+            body(0..items);
+        } else {
+            self.pool.run(tasks, &|task| body(items * task / tasks..items * (task + 1) / tasks));
+        }
+    }
+}
+
+/// A slice whose disjoint parts several tasks write at once.
+pub(super) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it stands for a `&mut [T]`, which may go to another thread when T may.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: the only access is `part`, whose callers promise disjoint ranges: no element is reached from two threads.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(super) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
+    }
+
+    /// The elements of `range`; panics if they do not all exist.
+    ///
+    /// # Safety
+    /// No other part that overlaps it may be alive.
+    pub(super) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {}", self.len);
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise, alive for 'a by `borrow`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    /// The elements of `range`, to read; panics if they do not all exist.
+    ///
+    /// # Safety
+    /// No part that overlaps it may be alive, and its elements must have been written before by this task or before the
+    /// tasks began.
+    pub(super) unsafe fn read(&self, range: Range<usize>) -> &'a [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {}", self.len);
+        // SAFETY: in bounds by the assertion, not being written by the caller's promise, alive for 'a by `borrow`.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
+    }
+}
+
+thread_local! {
+    /// Buffers of this thread that no kernel is using. A stack, because a kernel may run tasks of another call while it waits.
+    static IDLE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `body` with `words` words of scratch memory, aligned to a cache line and with arbitrary content. Buffers are kept
+/// by the thread: a repeated call allocates nothing.
+pub(super) fn with_scratch<R>(words: usize, body: impl FnOnce(&mut [u32]) -> R) -> R {
+    const LINE: usize = 16;
+    let mut buffer = IDLE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if buffer.len() < words + LINE {
+        buffer.resize(words + LINE, 0);
+    }
+    let skip = buffer.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE);
+    let result = body(&mut buffer[skip..skip + words]);
+    IDLE.with_borrow_mut(|idle| idle.push(buffer));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Isa, Pool};
+
+    #[test]
+    fn small_work_stays_on_the_caller() {
+        let cpu = Cpu { isa: Isa::detect(), pool: Pool::new(2).unwrap() };
+        assert_eq!(cpu.tasks(1_000, 100), 1);
+        assert_eq!(cpu.tasks(u64::MAX, 100), 8);
+        assert_eq!(cpu.tasks(u64::MAX, 3), 3);
+        assert_eq!(cpu.tasks(u64::MAX, 0), 1);
+    }
+
+    #[test]
+    fn ranges_cover_everything_once() {
+        let cpu = Cpu { isa: Isa::detect(), pool: Pool::new(2).unwrap() };
+        for (tasks, items) in [(1, 0), (1, 5), (3, 2), (8, 1009)] {
+            let mut hits = vec![0u32; items];
+            let shared = Shared::new(&mut hits);
+            cpu.ranges(tasks, items, &|range| {
+                // SAFETY: `ranges` gives disjoint ranges; that is what is tested.
+                for hit in unsafe { shared.part(range) } {
+                    *hit += 1;
+                }
+            });
+            assert!(hits.iter().all(|&h| h == 1));
+        }
+    }
+
+    #[test]
+    fn nested_scratch_is_disjoint_and_aligned() {
+        with_scratch(100, |outer| {
+            outer.fill(1);
+            with_scratch(200, |inner| {
+                inner.fill(2);
+                assert_eq!(inner.as_ptr() as usize % 64, 0);
+            });
+            assert!(outer.iter().all(|&w| w == 1));
+        });
+    }
+}
