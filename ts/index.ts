@@ -1,8 +1,6 @@
-/** The public surface of tilegrad: re-exports, and the one act of giving tensors their methods. */
+/** The public surface of tilegrad: re-exports, and the import that gives tensors their methods. */
 
-import { installMethods } from './ops/methods.ts'
-
-installMethods()
+import './ops/methods.ts'
 
 export { customGrad, grad, valueAndGrad } from './autograd/functional.ts'
 export { noGrad } from './autograd/tape.ts'

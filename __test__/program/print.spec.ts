@@ -45,7 +45,12 @@ test('every attribute of the table has a name', (t) => {
     const x = b.input(1, dtype, [1])
     const output = [dtype, [1]] as const
     const attributes = row.attributes.map((kind) => (kind === 'u32s' ? [0] : 0))
-    b.op(name, Array<number>(inputs).fill(x), Array<typeof output>(outputs).fill(output), attributes)
+    b.op(
+      name,
+      Array<number>(inputs).fill(x),
+      Array.from({ length: outputs }, () => output),
+      attributes,
+    )
     const line = printStream(b.words()).split('\n')[1]!
     t.false(line.includes('attribute'), line)
     t.is(line.split(': ').length - 1 - outputs, row.attributes.length, line)

@@ -10,7 +10,8 @@ import { full } from '../ops/creation.ts'
 import { collecting, keep } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
-import { Node, nodeOf, recording, withRecording } from './tape.ts'
+import type { Node } from './tape.ts'
+import { nodeOf, recording, withRecording } from './tape.ts'
 
 /** @internal See `Tensor.backward`. */
 export function backward(root: Tensor, options: { retainGraph?: boolean; gradient?: Tensor }): void {

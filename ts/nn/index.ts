@@ -1,5 +1,7 @@
 /** Layers, models and losses. */
 
+import '../ops/methods.ts'
+
 export {
   ELU,
   GELU,

@@ -6,7 +6,8 @@
 
 import { recording, track } from '../autograd/tape.ts'
 import { expected } from '../errors.ts'
-import { ACTIVATION_CODES, OPCODES, type OpcodeName } from '../program/opcodes.ts'
+import type { ACTIVATION_CODES } from '../program/opcodes.ts'
+import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkTensor } from './apply.ts'
 import { add, cast, erf, exp, greater, mul, square, sub, where } from './elementwise.ts'
@@ -21,8 +22,7 @@ interface Activation {
   readonly grad: OpcodeName | null
   /** Parameters of the stand-alone instruction when none are given. */
   readonly parameters: readonly number[]
-  /** dy/dz from what was saved, in differentiable operations. */
-  derivative(saved: Tensor, parameters: readonly number[]): Tensor
+  readonly derivative: (saved: Tensor, parameters: readonly number[]) => Tensor
 }
 
 const SQRT_HALF = Math.SQRT1_2

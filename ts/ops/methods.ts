@@ -1,6 +1,7 @@
 /**
  * Every operation whose first operand is a tensor, as a method of `Tensor`: `x.add(y)` is `add(x, y)`. One table gives
- * the types and the methods; the functions themselves are documented where they are defined.
+ * the types and the methods; the functions themselves are documented where they are defined. Importing this file adds
+ * them. Every entry of the package does, because any one may be the only one that a program imports.
  */
 
 import { Tensor } from '../tensor.ts'
@@ -114,16 +115,13 @@ type Method<F> = F extends (first: never, ...rest: infer Rest) => infer Result ?
 /** The operations as methods. */
 export type TensorMethods = { [Name in keyof typeof METHODS]: Method<(typeof METHODS)[Name]> }
 
-/** @internal Adds the methods; called once, when the library is loaded. */
-export function installMethods(): void {
-  for (const [name, operation] of Object.entries(METHODS)) {
-    const apply = operation as (...operands: unknown[]) => unknown
-    Object.defineProperty(Tensor.prototype, name, {
-      value(this: Tensor, ...rest: unknown[]) {
-        return apply(this, ...rest)
-      },
-      writable: true,
-      configurable: true,
-    })
-  }
+for (const [name, operation] of Object.entries(METHODS)) {
+  const apply = operation as (...operands: unknown[]) => unknown
+  Object.defineProperty(Tensor.prototype, name, {
+    value(this: Tensor, ...rest: unknown[]) {
+      return apply(this, ...rest)
+    },
+    writable: true,
+    configurable: true,
+  })
 }

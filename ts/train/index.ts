@@ -1,3 +1,5 @@
 /** Training helpers. */
 
+import '../ops/methods.ts'
+
 export { GradientAccumulator, type StepResult } from './accumulator.ts'
