@@ -26,11 +26,11 @@ const SLAB: usize = 4096;
 /// Floats of packed A or B that are kept at a time: 4 MiB each, so that both stay in a last-level cache.
 const SLAB_FLOATS: usize = SLAB * KC;
 /// Bytes of A up to which all blocks of K are computed for one panel before the next panel is begun.
-const RESIDENT_A: usize = 384 << 10;
+const RESIDENT_A: usize = 900 << 10;
 /// Operations that one thread does in a nanosecond; only the decision to share work depends on it.
-const OPERATIONS_PER_NS: usize = 60;
+const OPERATIONS_PER_NS: usize = 100;
 /// Compute jobs per thread, so that a thread that is held up leaves its share to the others.
-const JOBS_PER_THREAD: usize = 4;
+const JOBS_PER_THREAD: usize = 12;
 /// Compute jobs shorter than this are not worth their claim.
 const JOB_NS: usize = 2_000;
 /// Packing fewer floats than this is done by the caller alone.
@@ -312,16 +312,9 @@ impl Slab<'_> {
         }
         let Some((count, _)) = self.kernels.wide_tile(self.rows.len()) else { return 1 };
         let whole = (self.panels.start + first + count) * self.kernels.panel <= self.problem.n;
-        if whole && first + count <= end && !self.packs_panels() { count } else { 1 }
-    }
-
-    /// Whether compute jobs pack each panel for themselves.
-    fn packs_panels(&self) -> bool {
-        match self.problem.b {
-            // One tile uses each row of B once: packing it would only be another pass over it.
-            Right::Memory(source) => self.b.is_none() && (self.tiles.parts > 1 || source.stride != 1),
-            Right::Panels(_) => false,
-        }
+        // Only one panel of a transposed B is packed at a time.
+        let ready = !matches!(self.problem.b, Right::Memory(source) if source.stride != 1);
+        if whole && ready && first + count <= end { count } else { 1 }
     }
 
     /// Computes `count` panels from `first` on over one block of K.
@@ -331,7 +324,8 @@ impl Slab<'_> {
         let (k0, k) = self.block(block);
         let column = (self.panels.start + first) * width;
         let columns = (count * width).min(problem.n - column);
-        let (b, b_stride, b_panel) = match (problem.b, self.b) {
+        let mut pack = std::ptr::null_mut();
+        let (mut b, mut b_stride, b_panel) = match (problem.b, self.b) {
             (Right::Panels(data), _) => (
                 data.wrapping_add((self.panels.start + first) * width * problem.k + k0 * width),
                 width,
@@ -342,7 +336,11 @@ impl Slab<'_> {
                 let start = (first * depth + self.depth_before(block)) * width;
                 (data.cast_const().wrapping_add(start), width, depth * width)
             }
-            (Right::Memory(source), None) if !self.packs_panels() && columns == count * width => {
+            (Right::Memory(source), None) if source.stride == 1 && columns == count * width => {
+                // The first tile reads B where it lies and leaves it packed for the others, if there are any.
+                if tiles.len() > 1 {
+                    pack = local.as_mut_ptr();
+                }
                 (source.at(column, k0).data, source.k_stride, width)
             }
             (Right::Memory(source), None) => {
@@ -363,6 +361,7 @@ impl Slab<'_> {
             };
             let t = Tile {
                 k,
+                pack,
                 a: self.packed_a(rows.start, block),
                 b,
                 b_stride,
@@ -382,6 +381,9 @@ impl Slab<'_> {
                 } else {
                     (self.kernels.tile(rows.len(), width).1)(&t);
                 }
+            }
+            if !pack.is_null() {
+                (b, b_stride, pack) = (local.as_ptr(), width, std::ptr::null_mut());
             }
         }
     }

@@ -41,7 +41,7 @@ pub(super) type InterleaveFn = unsafe fn(Source, usize, usize, *mut f32, usize);
 ///
 /// # Safety
 /// The CPU has the instruction set `S`; the source holds the block; `to` has room for `k * to_stride` floats and
-/// `width <= to_stride <= 32`.
+/// `1 <= width <= to_stride <= 32`.
 #[inline(always)]
 pub(super) unsafe fn interleave<S: Simd>(from: Source, width: usize, k: usize, to: *mut f32, to_stride: usize) {
     if from.stride == 1 {
@@ -102,11 +102,13 @@ unsafe fn transpose_blocks<S: Simd>(from: Source, width: usize, k: usize, to: *m
         let in_place = to_stride.is_multiple_of(S::LANES)
             || (to_stride < S::LANES && (step + S::LANES - 1) * to_stride + S::LANES <= k * to_stride);
         for group in (0..to_stride).step_by(S::LANES) {
-            let rows = width.saturating_sub(group).min(S::LANES);
+            // Where a panel has no columns left, its last one is repeated.
+            let first = group.min(width - 1);
+            let rows = (width - first).min(S::LANES);
             // SAFETY: reads `LANES` floats of rows below `width`; writes inside `to` by the condition above, or inside
             // `detour`, which has `LANES` rows of up to 32 floats.
             unsafe {
-                let first = from.data.add(group.min(width) * from.stride + step);
+                let first = from.data.add(first * from.stride + step);
                 if in_place {
                     S::transpose(first, from.stride, rows, to.add(step * to_stride + group), to_stride);
                 } else {

@@ -27,6 +27,10 @@ pub(super) trait Simd {
     /// Vectors per row of a tile, which is the width of a panel of B.
     const PANEL: usize;
 
+    /// Asks for a cache line to be brought near, if the instruction set can ask.
+    #[inline(always)]
+    unsafe fn prefetch(_line: *const f32) {}
+
     /// All lanes zero.
     unsafe fn zero() -> Self::V;
     /// Reads a vector.
@@ -42,7 +46,7 @@ pub(super) trait Simd {
     /// z ≤ 0 ? +0 : z, so that NaN stays and −0 becomes +0: the bits of `activation::apply`.
     unsafe fn relu(z: Self::V) -> Self::V;
     /// Transposes a square block: lane `j` of the row at `from + i * stride` goes to `to + j * to_stride + i`. Rows from
-    /// `rows` on are not read and count as zero. Writes `LANES` whole vectors in ascending `j`, so with
+    /// `rows` (at least 1) on are not read; what they leave behind is unspecified. Writes `LANES` whole vectors in ascending `j`, so with
     /// `to_stride < LANES` each overwrites the surplus of the one before it.
     unsafe fn transpose(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize);
 }

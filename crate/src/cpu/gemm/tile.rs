@@ -18,6 +18,9 @@ pub(super) struct Tile {
     pub b_stride: usize,
     /// Floats from one panel of B to the next, for tiles that are several panels wide.
     pub b_panel: usize,
+    /// Where to leave this panel of B packed, for the tiles below, or null. Only for tiles exactly one panel wide: the
+    /// tile waits for its FMA units, so reading B where it lies and storing it costs next to nothing here.
+    pub pack: *mut f32,
     /// C, row by row at `c_stride`.
     pub c: *mut f32,
     /// Floats from one row of C (and of z) to the next.
@@ -63,19 +66,29 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(t: &
         let mut acc = [[S::zero(); VECTORS]; ROWS];
         let mut a = t.a;
         let mut b = t.b;
-        for _ in 0..t.k {
-            let mut row = [S::zero(); VECTORS];
-            for (v, b_v) in row.iter_mut().enumerate() {
-                *b_v = S::load(b.add(v / S::PANEL * t.b_panel + v % S::PANEL * S::LANES));
-            }
-            for (i, acc_i) in acc.iter_mut().enumerate() {
-                let a_i = S::splat(a.add(i));
-                for (sum, b_v) in acc_i.iter_mut().zip(row) {
-                    *sum = S::fma(a_i, b_v, *sum);
+        // C comes from a distant cache, one short run per row, which no hardware prefetcher foresees.
+        for i in 0..ROWS {
+            S::prefetch(t.c.add(i * t.c_stride));
+            S::prefetch(t.c.add(i * t.c_stride + (VECTORS - 1) * S::LANES));
+        }
+        if VECTORS == S::PANEL && !t.pack.is_null() {
+            let mut pack = t.pack;
+            for _ in 0..t.k {
+                let row = load_row::<S, VECTORS>(b, t.b_panel);
+                for (v, b_v) in row.into_iter().enumerate() {
+                    S::store(pack.add(v * S::LANES), b_v);
                 }
+                multiply_add::<S, ROWS, VECTORS>(&mut acc, a, row);
+                a = a.add(ROWS);
+                b = b.add(t.b_stride);
+                pack = pack.add(VECTORS * S::LANES);
             }
-            a = a.add(ROWS);
-            b = b.add(t.b_stride);
+        } else {
+            for _ in 0..t.k {
+                multiply_add::<S, ROWS, VECTORS>(&mut acc, a, load_row::<S, VECTORS>(b, t.b_panel));
+                a = a.add(ROWS);
+                b = b.add(t.b_stride);
+            }
         }
         // One pass per step of the epilogue: the conditions stay outside the unrolled loops.
         if t.add {
@@ -97,6 +110,36 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(t: &
             S::store(t.c.add(i * t.c_stride + v * S::LANES), sum);
             sum
         });
+    }
+}
+
+/// One row of B.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn load_row<S: Simd, const VECTORS: usize>(b: *const f32, b_panel: usize) -> [S::V; VECTORS] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|v| unsafe { S::load(b.add(v / S::PANEL * b_panel + v % S::PANEL * S::LANES)) })
+}
+
+/// One step of every chain.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn multiply_add<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    acc: &mut [[S::V; VECTORS]; ROWS],
+    a: *const f32,
+    row: [S::V; VECTORS],
+) {
+    for (i, acc_i) in acc.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let a_i = unsafe { S::splat(a.add(i)) };
+        for (sum, b_v) in acc_i.iter_mut().zip(row) {
+            // SAFETY: the caller's promise.
+            *sum = unsafe { S::fma(a_i, b_v, *sum) };
+        }
     }
 }
 

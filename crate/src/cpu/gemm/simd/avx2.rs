@@ -1,9 +1,10 @@
 //! AVX2 with FMA: 6 × 16 tiles, 12 accumulators of 8 floats in 16 registers.
 
 use std::arch::x86_64::{
-    __m256, _CMP_NLE_UQ, _mm256_add_ps, _mm256_and_ps, _mm256_broadcast_ss, _mm256_castpd_ps, _mm256_castps_pd,
-    _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-    _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd, _mm256_unpacklo_ps,
+    __m256, _CMP_NLE_UQ, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_and_ps, _mm256_broadcast_ss,
+    _mm256_castpd_ps, _mm256_castps_pd, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd,
+    _mm256_unpacklo_ps,
 };
 
 use super::Simd;
@@ -16,6 +17,13 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
     const PANEL: usize = 2;
+
+    // Into L2 only: the rows of a tile of C are often a multiple of 4 KiB apart and would evict each other from L1.
+    #[inline(always)]
+    unsafe fn prefetch(line: *const f32) {
+        // SAFETY: a hint may be given for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
 
     #[inline(always)]
     unsafe fn zero() -> __m256 {
@@ -65,9 +73,7 @@ impl Simd for Avx2 {
         unsafe {
             let mut r = [_mm256_setzero_ps(); 8];
             for (i, row) in r.iter_mut().enumerate() {
-                if i < rows {
-                    *row = _mm256_loadu_ps(from.add(i * stride));
-                }
+                *row = _mm256_loadu_ps(from.add(i.min(rows - 1) * stride));
             }
             // Four rows at a time inside each 128-bit lane: t[4 g + j] holds columns j and j + 4 of rows 4 g … 4 g + 3.
             let mut t = [_mm256_setzero_ps(); 8];

@@ -2,9 +2,10 @@
 //! CPUs with two 512-bit pipes waiting.
 
 use std::arch::x86_64::{
-    __m512, _CMP_NLE_UQ, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_cmp_ps_mask, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_maskz_mov_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps,
-    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, _CMP_NLE_UQ, _MM_HINT_T1, _mm_prefetch, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_mov_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
 };
 
 use super::Simd;
@@ -17,6 +18,13 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const ROWS: usize = 12;
     const PANEL: usize = 2;
+
+    // Into L2 only: the rows of a tile of C are often a multiple of 4 KiB apart and would evict each other from L1.
+    #[inline(always)]
+    unsafe fn prefetch(line: *const f32) {
+        // SAFETY: a hint may be given for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
@@ -66,9 +74,7 @@ impl Simd for Avx512 {
         unsafe {
             let mut r = [_mm512_setzero_ps(); 16];
             for (i, row) in r.iter_mut().enumerate() {
-                if i < rows {
-                    *row = _mm512_loadu_ps(from.add(i * stride));
-                }
+                *row = _mm512_loadu_ps(from.add(i.min(rows - 1) * stride));
             }
             // Four rows at a time inside each 128-bit lane: t[4 g + j] holds columns j, j + 4, j + 8, j + 12 of rows
             // 4 g … 4 g + 3.

@@ -67,9 +67,7 @@ impl Simd for Neon {
         unsafe {
             let mut r = [vdupq_n_f32(0.0); 4];
             for (i, row) in r.iter_mut().enumerate() {
-                if i < rows {
-                    *row = vld1q_f32(from.add(i * stride));
-                }
+                *row = vld1q_f32(from.add(i.min(rows - 1) * stride));
             }
             let [even01, odd01] = [vtrn1q_f32(r[0], r[1]), vtrn2q_f32(r[0], r[1])].map(|v| vreinterpretq_f64_f32(v));
             let [even23, odd23] = [vtrn1q_f32(r[2], r[3]), vtrn2q_f32(r[2], r[3])].map(|v| vreinterpretq_f64_f32(v));

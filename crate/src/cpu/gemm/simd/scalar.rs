@@ -55,7 +55,7 @@ impl Simd for Scalar {
         for j in 0..4 {
             for i in 0..4 {
                 // SAFETY: the caller has checked the rows it names and the 4 vectors at `to`.
-                unsafe { *to.add(j * to_stride + i) = if i < rows { *from.add(i * stride + j) } else { 0.0 } };
+                unsafe { *to.add(j * to_stride + i) = *from.add(i.min(rows - 1) * stride + j) };
             }
         }
     }
