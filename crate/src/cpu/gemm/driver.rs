@@ -42,14 +42,17 @@ const MAX_PANEL: usize = 32;
 /// A number of things cut into parts whose sizes differ by at most one.
 #[derive(Clone, Copy)]
 pub(super) struct Split {
-    of: usize,
     parts: usize,
+    /// Things in every part; the first `longer` parts have one more.
+    size: usize,
+    longer: usize,
 }
 
 impl Split {
     /// Exactly `parts` parts.
     pub fn into(of: usize, parts: usize) -> Self {
-        Self { of, parts: parts.max(1) }
+        let parts = parts.max(1);
+        Self { parts, size: of / parts, longer: of % parts }
     }
 
     /// As few parts as possible of at most `size` things.
@@ -64,14 +67,13 @@ impl Split {
 
     /// The things in part `index`.
     pub fn range(self, index: usize) -> Range<usize> {
-        let (size, longer) = (self.of / self.parts, self.of % self.parts);
-        let start = index * size + index.min(longer);
-        start..start + size + usize::from(index < longer)
+        let start = index * self.size + index.min(self.longer);
+        start..start + self.size + usize::from(index < self.longer)
     }
 
     /// The size of the largest part.
     pub fn largest(self) -> usize {
-        self.of.div_ceil(self.parts)
+        self.size + usize::from(self.longer > 0)
     }
 }
 
@@ -138,7 +140,11 @@ impl Problem {
         let threads = pool.map_or(1, |pool| pool.threads_for(self.nanoseconds() as u64));
         let blocks = self.k.div_ceil(KC).max(1);
         let panels = self.n.div_ceil(kernels.panel);
-        let pack_b = matches!(self.b, Right::Memory(_)) && self.m > TILES_PER_PART * kernels.rows;
+        // Packing inside the first tile is so cheap that it may be done twice.
+        let pack_b = match self.b {
+            Right::Memory(source) => self.m > TILES_PER_PART * kernels.rows * if source.stride == 1 { 2 } else { 1 },
+            Right::Panels(_) => false,
+        };
         let row_slabs = Split::by_size(self.m, SLAB);
         let panel_slabs = if pack_b { Split::by_size(panels, SLAB / kernels.panel) } else { Split::into(panels, 1) };
         let columns = if pack_b { panel_slabs.largest() * kernels.panel } else { 0 };
