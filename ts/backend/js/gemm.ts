@@ -1,0 +1,222 @@
+/**
+ * The matrix product that all of the matmul family uses: Z = AB in f64, handed row by row to a function that stores it.
+ *
+ * Every element of Z has one accumulator that adds k = 0, 1, 2, … in order, whatever the tile it is computed in and
+ * however many rows there are: row i of a product has the bits of the row computed alone. Blocking may therefore cut K
+ * only by carrying the accumulators on.
+ *
+ * Operands are packed into f64 panels of four rows or columns, which makes transposes free, converts f32 once and keeps
+ * a 4 × 4 tile of accumulators in registers: 3–4 × the plain triple loop at 512³. Wider tiles spill. One or two rows
+ * are not worth packing B for and take a loop of their own.
+ */
+
+import type { TypedArray } from '../../dtype.ts'
+
+/** A matrix inside an array; a transpose is a matter of strides. */
+export interface Matrix {
+  readonly data: TypedArray
+  readonly offset: number
+  readonly rowStride: number
+  readonly columnStride: number
+}
+
+/** Takes `count` elements of row `row` from column `column` on; they stand in z from `start` on, and may be changed. */
+export type Store = (z: Float64Array<ArrayBuffer>, start: number, row: number, column: number, count: number) => void
+
+const TILE = 4
+
+/** Most rows that are computed without packing B. */
+const FEW_ROWS = 2
+
+/** K is cut into blocks of this size. */
+const DEPTH = 2048
+
+/** Doubles of packed B: 1 MiB, about an L2 cache. With DEPTH it leaves at least 64 columns per block. */
+const PACKED_B = 1 << 17
+
+/** Most columns per block, and rows per block where K is cut: the doubles of Z that wait for their store. */
+const MOST_COLUMNS = 4096
+const BLOCK_ROWS = 64
+
+let packedA = new Float64Array(0)
+let packedB = new Float64Array(0)
+let waiting = new Float64Array(0)
+
+/** The packing buffers, some 1.2 MiB, are made at the first product and shared by all: kernels never overlap. */
+function reserve(): void {
+  if (packedB.length > 0) return
+  packedA = new Float64Array(TILE * DEPTH)
+  packedB = new Float64Array(PACKED_B)
+  waiting = new Float64Array(TILE * MOST_COLUMNS)
+}
+
+/** Z = AB with A [m, k] and B [k, n]; `store` sees every element of Z exactly once. */
+export function gemm(m: number, n: number, k: number, a: Matrix, b: Matrix, store: Store): void {
+  reserve()
+  if (m <= FEW_ROWS) {
+    for (let row = 0; row < m; row++) multiplyRow(row, n, k, a, b, store)
+    return
+  }
+  const whole = k <= DEPTH
+  const fitting = Math.floor(PACKED_B / Math.max(1, Math.min(k, DEPTH)))
+  const columns = Math.min(MOST_COLUMNS, whole ? fitting - (fitting % TILE) : PACKED_B / DEPTH)
+  // Where K is not cut, B is packed once per block of columns and a tile of rows is done after one pass.
+  const rows = whole ? TILE : BLOCK_ROWS
+  for (let column = 0; column < n; column += columns) {
+    const width = Math.min(columns, n - column)
+    const pitch = Math.ceil(width / TILE) * TILE
+    for (let row = 0; row < m; row += rows) {
+      const height = Math.min(rows, m - row)
+      waiting.fill(0, 0, Math.ceil(height / TILE) * TILE * pitch)
+      for (let from = 0; from < k; from += DEPTH) {
+        const depth = Math.min(DEPTH, k - from)
+        if (!whole || row === 0) packB(b, from, depth, column, width)
+        for (let i = 0; i < height; i += TILE) {
+          packA(a, row + i, Math.min(TILE, height - i), from, depth)
+          for (let j = 0; j < width; j += TILE)
+            multiplyTile(packedA, packedB, j * depth, depth, waiting, i * pitch + j, pitch)
+        }
+      }
+      for (let i = 0; i < height; i++) store(waiting, i * pitch, row + i, column, width)
+    }
+  }
+}
+
+/** Four rows of A, or fewer and zeros, element k of each beside those of the others. */
+function packA(
+  { data, offset, rowStride, columnStride }: Matrix,
+  row: number,
+  rows: number,
+  from: number,
+  depth: number,
+): void {
+  for (let r = 0; r < TILE; r++) {
+    if (r < rows) packLane(packedA, r, data, offset + (row + r) * rowStride + from * columnStride, columnStride, depth)
+    else clearLane(packedA, r, depth)
+  }
+}
+
+/** Panels of four columns of B, the last filled up with zeros. */
+function packB(
+  { data, offset, rowStride, columnStride }: Matrix,
+  from: number,
+  depth: number,
+  column: number,
+  width: number,
+): void {
+  for (let j = 0; j < width; j += TILE) {
+    for (let c = 0; c < TILE; c++) {
+      const lane = j * depth + c
+      if (j + c < width)
+        packLane(packedB, lane, data, offset + (column + j + c) * columnStride + from * rowStride, rowStride, depth)
+      else clearLane(packedB, lane, depth)
+    }
+  }
+}
+
+function packLane(to: Float64Array, at: number, data: TypedArray, start: number, step: number, depth: number): void {
+  for (let p = 0; p < depth; p++, at += TILE, start += step) to[at] = data[start]!
+}
+
+function clearLane(to: Float64Array, at: number, depth: number): void {
+  for (let p = 0; p < depth; p++, at += TILE) to[at] = 0
+}
+
+/** Adds the product of a panel of A and one of B to a tile of Z whose rows lie `pitch` apart. */
+function multiplyTile(
+  a: Float64Array,
+  b: Float64Array,
+  bi: number,
+  depth: number,
+  z: Float64Array,
+  zi: number,
+  pitch: number,
+): void {
+  const [z1, z2, z3] = [zi + pitch, zi + 2 * pitch, zi + 3 * pitch]
+  let c00 = z[zi]!
+  let c01 = z[zi + 1]!
+  let c02 = z[zi + 2]!
+  let c03 = z[zi + 3]!
+  let c10 = z[z1]!
+  let c11 = z[z1 + 1]!
+  let c12 = z[z1 + 2]!
+  let c13 = z[z1 + 3]!
+  let c20 = z[z2]!
+  let c21 = z[z2 + 1]!
+  let c22 = z[z2 + 2]!
+  let c23 = z[z2 + 3]!
+  let c30 = z[z3]!
+  let c31 = z[z3 + 1]!
+  let c32 = z[z3 + 2]!
+  let c33 = z[z3 + 3]!
+  for (let p = 0, ai = 0; p < depth; p++, ai += 4, bi += 4) {
+    const a0 = a[ai]!
+    const a1 = a[ai + 1]!
+    const a2 = a[ai + 2]!
+    const a3 = a[ai + 3]!
+    const b0 = b[bi]!
+    const b1 = b[bi + 1]!
+    const b2 = b[bi + 2]!
+    const b3 = b[bi + 3]!
+    c00 += a0 * b0
+    c01 += a0 * b1
+    c02 += a0 * b2
+    c03 += a0 * b3
+    c10 += a1 * b0
+    c11 += a1 * b1
+    c12 += a1 * b2
+    c13 += a1 * b3
+    c20 += a2 * b0
+    c21 += a2 * b1
+    c22 += a2 * b2
+    c23 += a2 * b3
+    c30 += a3 * b0
+    c31 += a3 * b1
+    c32 += a3 * b2
+    c33 += a3 * b3
+  }
+  z[zi] = c00
+  z[zi + 1] = c01
+  z[zi + 2] = c02
+  z[zi + 3] = c03
+  z[z1] = c10
+  z[z1 + 1] = c11
+  z[z1 + 2] = c12
+  z[z1 + 3] = c13
+  z[z2] = c20
+  z[z2 + 1] = c21
+  z[z2 + 2] = c22
+  z[z2 + 3] = c23
+  z[z3] = c30
+  z[z3 + 1] = c31
+  z[z3 + 2] = c32
+  z[z3 + 3] = c33
+}
+
+/** One row of Z. Both loops add in order of k; they differ in which way B is contiguous. */
+function multiplyRow(row: number, n: number, k: number, a: Matrix, b: Matrix, store: Store): void {
+  const start = a.offset + row * a.rowStride
+  for (let column = 0; column < n; column += MOST_COLUMNS) {
+    const width = Math.min(MOST_COLUMNS, n - column)
+    const origin = b.offset + column * b.columnStride
+    if (b.columnStride === 1) {
+      waiting.fill(0, 0, width)
+      for (let p = 0; p < k; p++)
+        addScaled(a.data[start + p * a.columnStride]!, b.data, origin + p * b.rowStride, width)
+    } else {
+      for (let j = 0; j < width; j++) waiting[j] = dot(k, a, start, b, origin + j * b.columnStride)
+    }
+    store(waiting, 0, row, column, width)
+  }
+}
+
+function addScaled(x: number, b: TypedArray, start: number, width: number): void {
+  for (let j = 0; j < width; j++) waiting[j]! += x * b[start + j]!
+}
+
+function dot(k: number, a: Matrix, ai: number, b: Matrix, bi: number): number {
+  const [x, xs, y, ys] = [a.data, a.columnStride, b.data, b.rowStride]
+  let total = 0
+  for (let p = 0; p < k; p++, ai += xs, bi += ys) total += x[ai]! * y[bi]!
+  return total
+}
