@@ -45,6 +45,9 @@ async function cargoTest() {
 async function staticTypeScript() {
   await step('types: sources, tests, examples', () => tool('typescript/bin/tsc', ['-p', 'tsconfig.json']))
   await step('types: scripts', () => tool('typescript/bin/tsc', ['-p', 'scripts/tsconfig.json']))
+  if (existsSync(join(ROOT, 'benches/node_modules'))) {
+    await step('types: peers', () => tool('typescript/bin/tsc', ['-p', 'benches/tsconfig.json']))
+  }
   await step('types: as a consumer sees them', async () => {
     const emitted = await tool('typescript/bin/tsc', ['-p', 'tsconfig.build.json', '--outDir', '.cache/types'])
     if (emitted.failed > 0) return emitted

@@ -4,7 +4,7 @@ import './ops/methods.ts'
 
 export { customGrad, grad, valueAndGrad } from './autograd/functional.ts'
 export { noGrad } from './autograd/tape.ts'
-export type { DeviceKind } from './backend/backend.ts'
+export type { BackendStats, DeviceKind } from './backend/backend.ts'
 export type { DeviceInfo } from './backend/select.ts'
 export {
   Device,

@@ -216,7 +216,7 @@ export class Tensor {
     this.dispose()
   }
 
-  /** What `console.log` shows: shape, dtype, device, and the values when there are few. */
+  /** @internal What `console.log` shows: shape, dtype, device, and the values when there are few. */
   [inspect.custom](): string {
     const head = `Tensor ${this.dtype} ${showShape(this.shape)} on ${this.device.kind}`
     if (this.disposed) return `${head} (disposed)`
