@@ -26,9 +26,11 @@ pub mod cache;
 mod cost;
 mod fuse;
 mod live;
+#[cfg(test)]
+mod meaning_tests;
 mod print;
 #[cfg(test)]
-mod tests;
+mod rule_tests;
 
 pub use cache::PlanCache;
 

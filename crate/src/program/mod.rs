@@ -5,8 +5,12 @@
 
 mod attributes;
 mod decode;
+#[cfg(test)]
+mod hostile_tests;
 pub mod op;
 mod print;
+#[cfg(test)]
+mod rule_tests;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,501 @@
+//! Every rule of the validator, broken one at a time.
+
+use super::testing::{A, BOOL, F32, I32, Writer};
+use super::{NONE, Program};
+
+/// The text with which a program is refused.
+fn refusal(build: impl FnOnce(&mut Writer)) -> String {
+    let mut writer = Writer::default();
+    build(&mut writer);
+    let error = Program::decode(&writer.code).expect_err("the program is accepted");
+    assert_eq!(error.code(), "ERR_PROGRAM");
+    error.message().to_string()
+}
+
+/// Checks that a program is refused with a text that has all these parts.
+macro_rules! refused {
+    ($build:expr, $($part:expr),+) => {{
+        let text = refusal($build);
+        $(assert!(text.contains($part), "{text:?} does not say {:?}", $part);)+
+    }};
+}
+
+fn accepted(build: impl FnOnce(&mut Writer)) -> Program {
+    let mut writer = Writer::default();
+    build(&mut writer);
+    Program::decode(&writer.code).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn every_operand_is_there() {
+    refused!(|w| w.output(0), "instruction 0 (output)", "%0", "not defined before");
+    refused!(
+        |w| {
+            w.input(F32, &[2]);
+            w.op("neg", &[(F32, &[2])], &[1], &[]);
+        },
+        "instruction 1 (neg)",
+        "%1"
+    );
+    refused!(|w| w.output(NONE), "input 0 is absent");
+    refused!(
+        |w| {
+            let x = w.input(F32, &[2]);
+            w.like("add", &[x, NONE], &[]);
+        },
+        "input 1 is absent"
+    );
+    refused!(
+        |w| {
+            let x = w.input(F32, &[2]);
+            w.op("squaredNorm", &[(F32, &[])], &[x, NONE], &[]);
+        },
+        "input 1 is absent"
+    );
+}
+
+#[test]
+fn counts_are_those_of_the_table() {
+    refused!(
+        |w| {
+            w.op("input", &[], &[], &[]);
+        },
+        "cannot have 0 outputs"
+    );
+    refused!(
+        |w| {
+            let x = w.input(F32, &[2]);
+            w.op("neg", &[(F32, &[2])], &[x, x], &[]);
+        },
+        "cannot have 2 inputs"
+    );
+    refused!(
+        |w| {
+            w.op("concat", &[(F32, &[2])], &[], &[A::W(0)]);
+        },
+        "cannot have 0 inputs"
+    );
+}
+
+#[test]
+fn shapes_and_dtypes_of_declarations_are_checked() {
+    refused!(|w| w.code = vec![5 << 16, 1, 3 | 1 << 8, 4], "says it has 5 words, 4 are left");
+    refused!(|w| w.code = vec![4 << 16, 1, 3 | 1 << 8, 4], "dtype 3");
+    refused!(|w| w.code = vec![12 << 16, 1, 9 << 8, 1, 1, 1, 1, 1, 1, 1, 1, 1], "rank 9");
+    refused!(|w| w.code = vec![4 << 16, 1, 1 << 8 | 1 << 24, 4], "rank 65537");
+    refused!(
+        |w| {
+            w.input(F32, &[1 << 16, 1 << 15]);
+        },
+        "more than 2^31 - 1"
+    );
+    refused!(
+        |w| {
+            w.input(F32, &[0, u32::MAX, u32::MAX]);
+        },
+        "more than 2^31 - 1"
+    );
+    accepted(|w| {
+        w.input(F32, &[0, 1 << 30]);
+        w.input(F32, &[i32::MAX.cast_unsigned()]);
+    });
+    refused!(|w| w.code = vec![0], "instruction 0 (input)", "ends too early");
+    refused!(|w| w.code = vec![4 << 16, 1, 0, 7], "1 words too many");
+    refused!(|w| w.code = vec![2 << 16 | 9, 0], "no opcode 9");
+}
+
+#[test]
+fn dtypes_follow_the_table_and_each_other() {
+    for (name, wrong, class) in [("exp", I32, "float"), ("neg", BOOL, "number"), ("logicalNot", F32, "bool")] {
+        refused!(
+            |w| {
+                let x = w.input(wrong, &[2]);
+                w.like(name, &[x], &[]);
+            },
+            class
+        );
+    }
+    refused!(
+        |w| {
+            let (x, y) = (w.input(F32, &[2]), w.input(I32, &[2]));
+            w.like("add", &[x, y], &[]);
+        },
+        "input 1 is i32, not f32"
+    );
+    refused!(
+        |w| {
+            let x = w.input(F32, &[2]);
+            w.like("less", &[x, x], &[]);
+        },
+        "declared f32[2] and is bool[2]"
+    );
+    refused!(
+        |w| {
+            let x = w.input(F32, &[2]);
+            w.like("isFinite", &[x], &[]);
+        },
+        "is bool[2]"
+    );
+    refused!(
+        |w| {
+            let x = w.input(F32, &[2]);
+            w.like("where", &[x, x, x], &[]);
+        },
+        "the condition is f32, not bool"
+    );
+    refused!(
+        |w| {
+            let (c, x, y) = (w.input(BOOL, &[2]), w.input(F32, &[2]), w.input(I32, &[2]));
+            w.op("where", &[(F32, &[2])], &[c, x, y], &[]);
+        },
+        "input 2 is i32, not f32"
+    );
+}
+
+#[test]
+fn elementwise_results_have_the_broadcast_shape() {
+    for (a, b, result) in [(&[2, 3][..], &[2][..], &[2, 3][..]), (&[2, 3], &[3], &[3]), (&[1], &[1], &[2])] {
+        refusal(|w| {
+            let (x, y) = (w.input(F32, a), w.input(F32, b));
+            w.op("add", &[(F32, result)], &[x, y], &[]);
+        });
+    }
+    accepted(|w| {
+        let (x, y) = (w.input(F32, &[3, 1, 2]), w.input(F32, &[4, 1]));
+        w.op("add", &[(F32, &[3, 4, 2])], &[x, y], &[]);
+        let (c, one) = (w.input(BOOL, &[4, 1]), w.input(F32, &[]));
+        w.op("where", &[(F32, &[3, 4, 2])], &[c, x, one], &[]);
+        let (none, row) = (w.input(F32, &[0, 1]), w.input(F32, &[2]));
+        w.op("mul", &[(F32, &[0, 2])], &[none, row], &[]);
+    });
+    refused!(
+        |w| {
+            let x = w.input(F32, &[3]);
+            w.op("expand", &[(F32, &[3, 2])], &[x], &[]);
+        },
+        "[3] does not expand to [3,2]"
+    );
+    refused!(
+        |w| {
+            let x = w.input(F32, &[3]);
+            w.op("cast", &[(I32, &[4])], &[x], &[]);
+        },
+        "declared i32[4] and is i32[3]"
+    );
+}
+
+#[test]
+fn views_stay_inside() {
+    for (dims, offset) in [(&[5][..], 0), (&[2], 3), (&[0], 5), (&[1], u32::MAX)] {
+        refused!(
+            |w| {
+                let x = w.input(F32, &[4]);
+                w.op("view", &[(F32, dims)], &[x], &[A::W(offset)]);
+            },
+            "leave the 4 there are"
+        );
+    }
+    refused!(
+        |w| {
+            let x = w.input(F32, &[4]);
+            w.op("view", &[(I32, &[4])], &[x], &[A::W(0)]);
+        },
+        "a view of f32 cannot be i32"
+    );
+    let program = accepted(|w| {
+        let x = w.input(F32, &[6]);
+        let y = w.op("view", &[(F32, &[2, 2])], &[x], &[A::W(1)]);
+        w.op("view", &[(F32, &[1])], &[y], &[A::W(3)]);
+    });
+    assert_eq!((program.register(2).root, program.register(2).offset), (0, 4));
+    // A view of a view is as small as the view it looks through.
+    refused!(
+        |w| {
+            let x = w.input(F32, &[6]);
+            let y = w.op("view", &[(F32, &[2])], &[x], &[A::W(1)]);
+            w.op("view", &[(F32, &[3])], &[y], &[A::W(0)]);
+        },
+        "leave the 2"
+    );
+}
+
+#[test]
+fn only_inputs_are_changed_and_nothing_else_in_the_instruction_overlaps_them() {
+    refused!(
+        |w| {
+            let x = w.input(F32, &[4]);
+            let y = w.like("exp", &[x], &[]);
+            w.op("assign", &[], &[y, x], &[]);
+        },
+        "changes input 0, whose memory is no input"
+    );
+    let overlapping = |offset: u32| {
+        move |w: &mut Writer| {
+            let x = w.input(F32, &[6]);
+            let target = w.op("view", &[(F32, &[2])], &[x], &[A::W(2)]);
+            let source = w.op("view", &[(F32, &[2])], &[x], &[A::W(offset)]);
+            w.op("addInto", &[], &[target, source], &[]);
+        }
+    };
+    for offset in [1, 2, 3] {
+        refused!(overlapping(offset), "changes input 0, which overlaps input 1");
+    }
+    for offset in [0, 4] {
+        accepted(overlapping(offset));
+    }
+    refused!(
+        |w| {
+            let (x, y) = (w.input(F32, &[2]), w.input(F32, &[1, 2]));
+            w.op("assign", &[], &[x, y], &[]);
+        },
+        "source is f32[1,2], not f32[2]"
+    );
+    refused!(
+        |w| {
+            let x = w.input(BOOL, &[2]);
+            let y = w.input(BOOL, &[2]);
+            w.op("addInto", &[], &[x, y], &[]);
+        },
+        "not number"
+    );
+}
+
+#[test]
+fn reductions_cover_their_operand() {
+    let reduce = |name: &'static str, dims: &'static [u32], result: &'static [u32], axes: [u32; 3]| {
+        move |w: &mut Writer| {
+            let x = w.input(F32, dims);
+            let dtype = if name == "argmax" { I32 } else { F32 };
+            w.op(name, &[(dtype, result)], &[x], &axes.map(A::W));
+        }
+    };
+    accepted(reduce("sum", &[2, 3, 4], &[2, 4], [2, 3, 4]));
+    accepted(reduce("sum", &[2, 3, 4], &[2, 1, 4], [2, 3, 4]));
+    accepted(reduce("mean", &[0, 3], &[3], [1, 0, 3]));
+    accepted(reduce("max", &[0, 3], &[0], [0, 3, 1]));
+    refused!(reduce("sum", &[2, 3, 4], &[2, 4], [2, 3, 5]), "is not the 24 elements");
+    refused!(reduce("sum", &[2, 3, 4], &[8, 2], [2, 3, 4]), "has 16 elements and gets 8");
+    refused!(reduce("max", &[0, 3], &[3], [1, 0, 3]), "largest or smallest of nothing");
+    refused!(reduce("argmax", &[2, 0], &[2], [2, 0, 1]), "largest or smallest of nothing");
+    refused!(reduce("sum", &[0], &[0], [0, u32::MAX, u32::MAX]), "more than 2^31 - 1");
+    refused!(
+        |w| {
+            let x = w.input(F32, &[4]);
+            w.op("argmin", &[(F32, &[])], &[x], &[A::W(1), A::W(4), A::W(1)]);
+        },
+        "is i32[]"
+    );
+    refused!(
+        |w| {
+            let (x, y) = (w.input(F32, &[4]), w.input(F32, &[2, 2]));
+            w.like("softmaxGrad", &[x, y], &[A::W(1), A::W(4), A::W(1)]);
+        },
+        "y is f32[2,2], not f32[4]"
+    );
+}
+
+#[test]
+fn products_fit() {
+    let matmul = |a: &'static [u32], b: &'static [u32], y: &'static [u32], flags: [u32; 2]| {
+        move |w: &mut Writer| {
+            let (x, z) = (w.input(F32, a), w.input(F32, b));
+            w.op("matmul", &[(F32, y)], &[x, z], &flags.map(A::W));
+        }
+    };
+    accepted(matmul(&[5, 1, 2, 3], &[4, 3, 6], &[5, 4, 2, 6], [0, 0]));
+    accepted(matmul(&[3, 2], &[6, 3], &[2, 6], [1, 1]));
+    refused!(matmul(&[2, 3], &[4, 6], &[2, 6], [0, 0]), "3 and 4");
+    refused!(matmul(&[2, 3], &[3, 6], &[2, 5], [0, 0]), "declared f32[2,5] and is f32[2,6]");
+    refused!(matmul(&[2, 2, 3], &[3, 3, 6], &[2, 2, 6], [0, 0]), "do not broadcast");
+    refused!(matmul(&[3], &[3, 6], &[6], [0, 0]), "[3] is no matrix");
+    refused!(matmul(&[2, 3], &[3, 6], &[2, 6], [0, 2]), "a flag is 2");
+}
+
+#[test]
+fn linear_fits() {
+    let linear = |weight: &'static [u32], bias: Option<&'static [u32]>, results: usize, attributes: [u32; 2]| {
+        move |w: &mut Writer| {
+            let (x, weight) = (w.input(F32, &[2, 2, 3]), w.input(F32, weight));
+            let bias = bias.map_or(NONE, |dims| w.input(F32, dims));
+            let y: (_, &[u32]) = (F32, &[2, 2, 5]);
+            w.op("linear", &[y, y][..results], &[x, weight, bias], &attributes.map(A::W));
+        }
+    };
+    accepted(linear(&[3, 5], None, 1, [0, 0]));
+    accepted(linear(&[3, 5], Some(&[5]), 2, [10, 1]));
+    refused!(linear(&[4, 5], None, 1, [0, 0]), "3 and 4");
+    refused!(linear(&[3, 5, 1], None, 1, [0, 0]), "is no matrix");
+    refused!(linear(&[3, 5], Some(&[3]), 1, [0, 0]), "the bias is f32[3], not f32[5]");
+    refused!(linear(&[3, 5], None, 2, [0, 0]), "declares 2 outputs and gives 1");
+    refused!(linear(&[3, 5], None, 1, [11, 0]), "no activation 11");
+}
+
+#[test]
+fn gradients_of_linear_fit() {
+    // dy [2, 5], saved, x [2, 3], weight [3, 5]; which of the last three are there; the wanted ones.
+    let grad = |present: [bool; 3], activation: u32, wanted: u32, results: &'static [&'static [u32]]| {
+        move |w: &mut Writer| {
+            let all = [w.input(F32, &[2, 5]), w.input(F32, &[2, 3]), w.input(F32, &[3, 5])];
+            let dy = w.input(F32, &[2, 5]);
+            let [saved, x, weight] = [0, 1, 2].map(|i| if present[i] { all[i] } else { NONE });
+            let results: Vec<_> = results.iter().map(|&dims| (F32, dims)).collect();
+            w.op("linearGrad", &results, &[dy, saved, x, weight], &[A::W(activation), A::W(wanted)]);
+        }
+    };
+    accepted(grad([true, true, true], 1, 7, &[&[2, 3], &[3, 5], &[5]]));
+    accepted(grad([false, false, false], 0, 4, &[&[5]]));
+    refused!(grad([false, true, true], 1, 7, &[&[2, 3], &[3, 5], &[5]]), "saved is needed and absent");
+    refused!(grad([true, true, true], 0, 7, &[&[2, 3], &[3, 5], &[5]]), "saved is there and not needed");
+    refused!(grad([true, false, true], 1, 3, &[&[2, 3], &[3, 5]]), "x is needed");
+    refused!(grad([true, true, true], 1, 2, &[&[3, 5]]), "the weight is there and not needed");
+    refused!(grad([true, true, true], 1, 3, &[&[2, 3]]), "declares 1 outputs and gives 2");
+    refused!(grad([true, true, true], 1, 3, &[&[3, 5], &[2, 3]]), "output 0");
+    refused!(grad([true, true, true], 1, 8, &[&[2, 3]]), "wanted is 8");
+    refused!(grad([true, true, true], 1, 0, &[&[2, 3]]), "wanted is 0");
+}
+
+#[test]
+fn losses_fit() {
+    let loss = |logits: &'static [u32], targets: &'static [u32]| {
+        move |w: &mut Writer| {
+            let (x, t) = (w.input(F32, logits), w.input(I32, targets));
+            w.op("crossEntropy", &[(F32, targets), (F32, targets), (F32, &[])], &[x, t], &[A::W(0)]);
+        }
+    };
+    accepted(loss(&[2, 3, 4], &[2, 3]));
+    accepted(loss(&[0, 0], &[0]));
+    refused!(loss(&[2, 3, 4], &[3]), "targets is i32[3], not i32[2,3]");
+    refused!(loss(&[2, 0], &[2]), "have no class");
+    refused!(loss(&[], &[]), "rank 0");
+    refused!(
+        |w| {
+            let (x, t, l) = (w.input(F32, &[2, 4]), w.input(I32, &[2]), w.input(F32, &[1]));
+            w.like("crossEntropyGrad", &[x, t, l, l], &[A::W(0)]);
+        },
+        "logSumExp is f32[1], not f32[2]"
+    );
+}
+
+#[test]
+fn movement_stays_inside() {
+    let shape = |name: &'static str, from: &'static [u32], to: &'static [u32], list: &'static [u32]| {
+        move |w: &mut Writer| {
+            let x = w.input(F32, from);
+            let attributes: &[A] = if name == "pad" { &[A::L(list), A::W(0)] } else { &[A::L(list)] };
+            w.op(name, &[(F32, to)], &[x], attributes);
+        }
+    };
+    accepted(shape("transpose", &[2, 3, 4], &[4, 2, 3], &[2, 0, 1]));
+    refused!(shape("transpose", &[2, 3], &[2, 3], &[0, 0]), "no permutation");
+    refused!(shape("transpose", &[2, 3], &[2], &[0]), "no permutation");
+    refused!(shape("transpose", &[2, 3], &[2, 3], &[0, 2]), "no axis 2");
+    refused!(shape("transpose", &[2, 3], &[2, 3], &[1, 0]), "declared f32[2,3] and is f32[3,2]");
+    refused!(shape("transpose", &[2, 3], &[2, 3], &[0; 9]), "a list of 9 numbers");
+    accepted(shape("slice", &[4, 4], &[2, 0], &[2, 4]));
+    refused!(shape("slice", &[4, 4], &[2, 2], &[3, 0]), "not inside");
+    refused!(shape("slice", &[4, 4], &[2, 2], &[u32::MAX, 0]), "not inside");
+    refused!(shape("slice", &[4, 4], &[2], &[0]), "not inside");
+    refused!(shape("slice", &[4, 4], &[2, 2], &[0]), "not inside");
+    accepted(shape("pad", &[2], &[5], &[3]));
+    refused!(shape("pad", &[2], &[5], &[4]), "not inside");
+    let concat = |dims: &'static [u32], to: &'static [u32], axis: u32| {
+        move |w: &mut Writer| {
+            let (x, y) = (w.input(F32, &[2, 3]), w.input(F32, dims));
+            w.op("concat", &[(F32, to)], &[x, y], &[A::W(axis)]);
+        }
+    };
+    accepted(concat(&[2, 1], &[2, 4], 1));
+    refused!(concat(&[1, 1], &[2, 4], 1), "do not fit along axis 1");
+    refused!(concat(&[2], &[2, 4], 1), "do not fit along axis 1");
+    refused!(concat(&[2, 1], &[2, 3], 1), "is f32[2,4]");
+    refused!(concat(&[2, 3], &[2, 3], 2), "no axis 2");
+}
+
+#[test]
+fn indices_name_something() {
+    let gather = |x: &'static [u32], indices: &'static [u32], y: &'static [u32], axis: u32| {
+        move |w: &mut Writer| {
+            let (x, indices) = (w.input(F32, x), w.input(I32, indices));
+            w.op("gather", &[(F32, y)], &[x, indices], &[A::W(axis)]);
+        }
+    };
+    accepted(gather(&[4, 5], &[2, 3], &[4, 2, 3], 1));
+    accepted(gather(&[4, 5], &[], &[5], 0));
+    accepted(gather(&[0, 5], &[0], &[0, 5], 0));
+    refused!(gather(&[4, 5], &[2], &[4, 2], 2), "no axis 2");
+    refused!(gather(&[4, 5], &[2], &[2, 4], 1), "is f32[4,2]");
+    refused!(gather(&[0, 5], &[2], &[2, 5], 0), "nothing that an index could name");
+    refused!(gather(&[1; 8], &[1, 1], &[1; 8], 0), "too high a rank");
+    let scatter = |dy: &'static [u32], to: &'static [u32]| {
+        move |w: &mut Writer| {
+            let (x, indices) = (w.input(F32, dy), w.input(I32, &[2]));
+            w.op("scatterAdd", &[(F32, to)], &[x, indices], &[A::W(0)]);
+        }
+    };
+    accepted(scatter(&[2, 5], &[9, 5]));
+    refused!(scatter(&[2, 5], &[9, 4]), "dy is [2,5], not [2,4]");
+    refused!(scatter(&[2, 5], &[0, 5]), "nothing that an index could name");
+    refused!(
+        |w| {
+            let x = w.input(F32, &[2]);
+            w.op("gather", &[(F32, &[2])], &[x, x], &[A::W(0)]);
+        },
+        "indices is f32, not i32"
+    );
+}
+
+/// An optimiser step over a slab of 16 with two gradients of 4 elements.
+fn sgd(momentum: Option<u32>, factor: f64, segments: &'static [u32], steps: u32) -> impl FnOnce(&mut Writer) {
+    move |w| {
+        let slab = w.input(F32, &[16]);
+        let velocity = momentum.map_or(NONE, |size| w.input(F32, &[size]));
+        let steps = w.input(I32, &[steps]);
+        let (g, h) = (w.input(F32, &[2, 2]), w.input(F32, &[4]));
+        let attributes = [A::W(0), A::F(factor), A::F(0.0), A::F(0.0), A::W(0), A::L(segments)];
+        w.op("sgd", &[], &[slab, velocity, steps, NONE, NONE, g, h], &attributes);
+    }
+}
+
+#[test]
+fn segments_are_disjoint_and_inside_the_slab() {
+    accepted(sgd(None, 0.0, &[1, 12, 0, 8], 2));
+    accepted(sgd(Some(16), 0.9, &[0, 0, 1, 4], 2));
+    refused!(sgd(Some(15), 0.9, &[0, 0, 1, 4], 2), "the momentum slab is f32[15], not f32[16]");
+    refused!(sgd(None, 0.9, &[0, 0, 1, 4], 2), "momentum needs its slab");
+    refused!(sgd(None, f64::NAN, &[0, 0, 1, 4], 2), "momentum needs its slab");
+    refused!(sgd(None, 0.0, &[0, 0, 1, 3], 2), "two segments overlap");
+    refused!(sgd(None, 0.0, &[0, 0, 0, 4], 2), "two segments belong to one parameter");
+    refused!(sgd(None, 0.0, &[0, 0, 2, 4], 2), "parameter 2");
+    refused!(sgd(None, 0.0, &[0, 0, 1, 13], 2), "outside 2 parameters in 16 elements");
+    refused!(sgd(None, 0.0, &[0, 0, 1, u32::MAX], 2), "outside");
+    refused!(sgd(None, 0.0, &[0, 0], 2), "1 segments for 2 gradients");
+    refused!(sgd(None, 0.0, &[0, 0, 1], 2), "segments are pairs");
+}
+
+#[test]
+fn optimisers_take_their_state_and_gates() {
+    // m, v, scale, ok.
+    let adamw = |slabs: [&'static [u32]; 2], scale: &'static [u32], ok: super::Dtype| {
+        move |w: &mut Writer| {
+            let slab = w.input(F32, &[8]);
+            let slabs = slabs.map(|dims| w.input(F32, dims));
+            let (steps, scale, ok) = (w.input(I32, &[1]), w.input(F32, scale), w.input(ok, &[]));
+            let g = w.input(F32, &[8]);
+            let attributes = [A::W(0), A::F(0.9), A::F(0.99), A::F(1e-8), A::F(0.0), A::L(&[0, 0])];
+            w.op("adamw", &[], &[slab, slabs[0], slabs[1], steps, scale, ok, g], &attributes);
+        }
+    };
+    accepted(adamw([&[8], &[8]], &[], BOOL));
+    refused!(adamw([&[7], &[8]], &[], BOOL), "the m slab is f32[7], not f32[8]");
+    refused!(adamw([&[8], &[2, 4]], &[], BOOL), "the v slab is f32[2,4], not f32[8]");
+    refused!(adamw([&[8], &[8]], &[1], BOOL), "scale is f32[1], not f32[]");
+    refused!(adamw([&[8], &[8]], &[], F32), "ok is f32[], not bool[]");
+    refused!(
+        |w| {
+            let (slab, steps) = (w.input(F32, &[8]), w.input(I32, &[1]));
+            let attributes = [A::W(0), A::F(0.0), A::F(0.0), A::F(0.0), A::W(0), A::L(&[0, 0])];
+            w.op("sgd", &[], &[slab, NONE, steps, NONE, NONE, slab], &attributes);
+        },
+        "changes input 0, which overlaps input 5"
+    );
+}
