@@ -1,7 +1,8 @@
 //! Many products of the same shape. Small ones run side by side, one thread each; large ones one after the other, each
 //! on all threads. The bits are those of single products.
 
-use super::driver::{Problem, Right, Split};
+use super::driver::{Problem, Right};
+use super::split::Split;
 use super::{Cpu, Matrix};
 use crate::cpu::activation::Activation;
 use crate::error::Result;
@@ -65,6 +66,7 @@ pub fn gemm_batched(cpu: &Cpu, a: Items, b: Items, c: &mut [f32]) -> Result<()> 
         bias: std::ptr::null(),
         activation: Activation::None,
         z: std::ptr::null_mut(),
+        turned: false,
     };
     let each = problem(0).nanoseconds();
     let threads = cpu.pool.threads_for(each.saturating_mul(count) as u64);
@@ -73,7 +75,7 @@ pub fn gemm_batched(cpu: &Cpu, a: Items, b: Items, c: &mut [f32]) -> Result<()> 
     }
     let jobs = Split::into(count, count.min(threads * JOBS_PER_THREAD));
     let failed = Mutex::new(Ok(()));
-    cpu.pool.run(jobs.parts(), &|job| {
+    cpu.pool.run(jobs.parts, &|job| {
         if let Err(error) = jobs.range(job).try_for_each(|item| problem(item).run(None))
             && let Ok(mut failed) = failed.lock()
         {

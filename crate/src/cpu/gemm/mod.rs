@@ -10,11 +10,13 @@
 
 mod batched;
 mod buffer;
+mod compute;
 mod driver;
 mod kernels;
 mod pack;
 mod packed;
 mod simd;
+mod split;
 mod tile;
 
 #[cfg(test)]
@@ -165,6 +167,7 @@ pub fn gemm<'b>(cpu: &Cpu, a: Matrix, b: impl Into<Operand<'b>>, c: &mut [f32], 
         bias: epilogue.bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
         activation: epilogue.activation,
         z: epilogue.z.map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr),
+        turned: false,
     };
     problem.run(Some(&cpu.pool))
 }

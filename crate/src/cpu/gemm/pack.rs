@@ -44,7 +44,10 @@ pub(super) type InterleaveFn = unsafe fn(Source, usize, usize, *mut f32, usize);
 /// `1 <= width <= to_stride <= 32`.
 #[inline(always)]
 pub(super) unsafe fn interleave<S: Simd>(from: Source, width: usize, k: usize, to: *mut f32, to_stride: usize) {
-    if from.stride == 1 {
+    if to_stride == 1 && from.k_stride == 1 {
+        // SAFETY: a single contiguous row.
+        unsafe { to.copy_from_nonoverlapping(from.data, k) };
+    } else if from.stride == 1 {
         // SAFETY: as for this function.
         unsafe { copy_steps::<S>(from, width, k, to, to_stride) };
     } else {

@@ -48,7 +48,7 @@ fn each_transposition(a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize), mu
 }
 
 /// 0, 1, primes, and one less, exactly and one more than tiles, panels, blocks and row parts.
-const SHAPES: [(usize, usize, usize); 28] = [
+const SHAPES: [(usize, usize, usize); 32] = [
     (0, 5, 3),
     (3, 5, 0),
     (2, 0, 3),
@@ -77,6 +77,11 @@ const SHAPES: [(usize, usize, usize); 28] = [
     (193, 600, 65),
     (209, 37, 130),
     (257, 129, 101),
+    // Narrow: computed as the transpose.
+    (13, 600, 12),
+    (129, 257, 1),
+    (131, 300, 3),
+    (300, 513, 6),
 ];
 
 #[test]
