@@ -1,5 +1,6 @@
 //! The one error type of the crate. Codes are the ones users see; the closed list lives in `ts/errors.ts`.
 
+use std::any::Any;
 use std::fmt;
 
 /// Why an operation, a program or a device failed.
@@ -46,6 +47,18 @@ impl Error {
             | Self::NoDevice(m)
             | Self::Internal(m) => m,
         }
+    }
+}
+
+impl Error {
+    /// What a caught panic said.
+    pub fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("without a message");
+        Self::Internal(format!("a panic: {text}"))
     }
 }
 

@@ -60,14 +60,19 @@ impl Activation {
         matches!(self, Self::None | Self::Relu | Self::LeakyRelu | Self::Heaviside)
     }
 
-    /// The function with its default parameters; `None` for the identity.
-    pub fn function(self) -> Option<Function> {
-        self.with_parameters(match self {
+    /// The parameters that `linear` uses: the defaults of the stand-alone operations.
+    pub fn default_parameters(self) -> [f64; 2] {
+        match self {
             Self::LeakyRelu => [0.01, 0.0],
             Self::Elu => [1.0, 0.0],
             Self::Softplus => [1.0, 20.0],
             _ => [0.0; 2],
-        })
+        }
+    }
+
+    /// The function with its default parameters; `None` for the identity.
+    pub fn function(self) -> Option<Function> {
+        self.with_parameters(self.default_parameters())
     }
 
     /// The function with the given parameters, in the order of its opcode's attributes; `None` for the identity.

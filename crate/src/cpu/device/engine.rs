@@ -1,0 +1,240 @@
+//! What a device does, one job at a time, on whatever thread holds it: keeps slots, plans programs, runs them.
+//!
+//! Errors stay with their values. A program that cannot be run leaves failures in its output slots and everything else as
+//! it was; the device goes on. Only words that do not even name outputs are nobody's but `sync`'s.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::failure::{Failure, Unread};
+use super::frame::Frame;
+use super::memory::{Memory, Purpose, Storage, Usage};
+use super::prepare::Planned;
+use super::slots::{Content, Slots, Value};
+use super::transfer::{Source, Target};
+use super::weights::Weights;
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::plan::PlanCache;
+use crate::program::Stream;
+
+/// Plans kept: more than the signatures of a compiled function and an eager loop together.
+const PLANS: usize = 256;
+
+/// The state of a device.
+pub struct Engine {
+    pub(super) cpu: Arc<Cpu>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) weights: Weights,
+    /// Set when nobody waits for results any more.
+    pub(super) abandoned: Arc<AtomicBool>,
+    slots: Slots,
+    plans: PlanCache<Planned>,
+    fuse: bool,
+    pub(super) unread: Unread,
+    frame: Frame,
+}
+
+/// A plan that has been looked up, or the reason why there is none.
+pub struct Lookup(Result<Arc<Planned>>);
+
+impl Lookup {
+    /// Estimated time of the run; an error costs nothing.
+    pub fn nanoseconds(&self) -> u64 {
+        self.0.as_ref().map_or(0, |planned| planned.plan.nanoseconds)
+    }
+}
+
+/// Counters of a device.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Statistics {
+    /// Bytes by purpose.
+    pub memory: Usage,
+    /// Slots that hold a value or a failure.
+    pub live_slots: usize,
+    /// Plans in the cache.
+    pub plans: usize,
+    /// Streams that found their plan.
+    pub plan_hits: u64,
+    /// Streams that had to be planned.
+    pub plan_misses: u64,
+}
+
+impl Engine {
+    /// An empty device.
+    pub fn new(cpu: Arc<Cpu>, memory: Arc<Memory>, fuse: bool, abandoned: Arc<AtomicBool>) -> Self {
+        Self {
+            cpu,
+            weights: Weights::new(Arc::clone(&memory)),
+            memory,
+            abandoned,
+            slots: Slots::default(),
+            plans: PlanCache::new(PLANS),
+            fuse,
+            unread: Unread::default(),
+            frame: Frame::default(),
+        }
+    }
+
+    /// Plans a stream without running it.
+    pub fn look_up(&mut self, words: &[u32]) -> Lookup {
+        Lookup(Stream::parse(words).and_then(|stream| self.planned(stream.code)))
+    }
+
+    /// Runs a stream. Whatever goes wrong ends in its output slots.
+    pub fn submit(&mut self, words: &[u32], lookup: Option<Lookup>) {
+        let stream = match Stream::parse(words) {
+            Ok(stream) => stream,
+            Err(error) => return self.unread.push(&Failure::new(error, None)),
+        };
+        let planned = match lookup {
+            Some(Lookup(planned)) => planned,
+            None => self.planned(stream.code),
+        };
+        let mut frame = std::mem::take(&mut self.frame);
+        if let Err(error) = planned.and_then(|planned| self.run(&planned, &stream, &mut frame)) {
+            let failure = Failure::new(error, None);
+            self.unread.push(&failure);
+            for &slot in stream.outputs {
+                // Without room for the slot there is nothing to put the failure in; reading it will say so.
+                if self.slots.reserve(slot).is_ok() {
+                    self.slots.set(slot, Content::Failed(Arc::clone(&failure)));
+                }
+            }
+        }
+        frame.clear();
+        self.frame = frame;
+        for &slot in stream.frees {
+            self.slots.free(slot);
+        }
+    }
+
+    fn planned(&mut self, code: &[u32]) -> Result<Arc<Planned>> {
+        let fuse = self.fuse;
+        self.plans.get(code, |code| Planned::new(code, fuse))
+    }
+
+    /// Binds, runs, and stores the outputs.
+    fn run(&mut self, planned: &Planned, stream: &Stream, frame: &mut Frame) -> Result<()> {
+        let plan = &planned.plan;
+        plan.interface.check(stream)?;
+        for &slot in stream.outputs {
+            self.slots.reserve(slot)?;
+        }
+        frame.scalars.extend(stream.scalars());
+        let (memory, weights, unread) = (&self.memory, &mut self.weights, &mut self.unread);
+        frame.bind(
+            planned,
+            stream.inputs,
+            &self.slots,
+            |words, purpose| allocate(memory, weights, words, purpose),
+            &mut |failure| unread.push(failure),
+        )?;
+        self.steps(planned, frame);
+        for (slot, failure) in frame.broken(plan, stream.inputs) {
+            self.slots.set(slot, Content::Failed(failure));
+        }
+        for (operand, &slot) in plan.outputs.iter().zip(stream.outputs) {
+            let content = frame.output(operand)?;
+            self.slots.set(slot, content);
+        }
+        Ok(())
+    }
+
+    /// Gives a slot host data, or the reason why there is none.
+    pub fn write(&mut self, slot: u32, value: Result<Value>) {
+        let content = match self.slots.reserve(slot).and(value) {
+            Ok(value) => Content::Value(value),
+            Err(error) => {
+                let failure = Failure::new(error, None);
+                self.unread.push(&failure);
+                Content::Failed(failure)
+            }
+        };
+        self.slots.set(slot, content);
+    }
+
+    /// Copies host data into device memory, evicting packed weights if it must.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn place(&mut self, source: &Source) -> Result<Value> {
+        loop {
+            match source.place(&self.memory) {
+                Err(Error::OutOfMemory(_)) if self.weights.evict() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Copies a slot to the host.
+    ///
+    /// # Errors
+    /// The slot's failure, which counts as told from here on.
+    pub fn read(&self, slot: u32, target: &mut Target) -> std::result::Result<(), Arc<Failure>> {
+        match self.slots.get(slot)? {
+            Content::Value(value) => Ok(target.fill(value)?),
+            Content::Failed(failure) => {
+                failure.mark_seen();
+                Err(Arc::clone(failure))
+            }
+        }
+    }
+
+    /// The first failure that nobody has been told about.
+    pub fn take_unread(&mut self) -> Option<Arc<Failure>> {
+        self.unread.take()
+    }
+
+    /// Frees everything; the first failure that nobody has been told about.
+    pub fn close(&mut self) -> Option<Arc<Failure>> {
+        self.slots = Slots::default();
+        self.plans.clear();
+        self.weights.clear();
+        self.frame.release();
+        self.trim();
+        self.unread.take()
+    }
+
+    /// Gives memory that waits for reuse back to the system.
+    pub fn trim(&mut self) {
+        self.weights.sweep();
+        // The first epoch finds out what is idle, the second frees it.
+        self.memory.end_epoch();
+        self.memory.end_epoch();
+    }
+
+    /// Ends an epoch of work: what it did not need is given back.
+    pub fn end_epoch(&mut self) {
+        self.weights.sweep();
+        self.memory.end_epoch();
+    }
+
+    /// Counters.
+    pub fn statistics(&self) -> Statistics {
+        let plans = self.plans.counters();
+        Statistics {
+            memory: self.memory.usage(),
+            live_slots: self.slots.live(),
+            plans: plans.entries,
+            plan_hits: plans.hits,
+            plan_misses: plans.misses,
+        }
+    }
+}
+
+impl From<Error> for Arc<Failure> {
+    fn from(error: Error) -> Self {
+        Failure::new(error, None)
+    }
+}
+
+/// Memory for a run; packed weights make room.
+fn allocate(memory: &Arc<Memory>, weights: &mut Weights, words: usize, purpose: Purpose) -> Result<Storage> {
+    loop {
+        match memory.allocate(words, purpose) {
+            Err(Error::OutOfMemory(_)) if weights.evict() => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What can be worked out before a program is bound to slots: its plan, and for each step what its kernel can prepare
+//! (chains laid out for the cache, offsets of batched products, scratch sizes). Made once per code.
+
+use super::frame::Frame;
+use crate::cpu::Cpu;
+use crate::cpu::activation::Activation;
+use crate::cpu::elementwise;
+use crate::error::Result;
+use crate::plan::{
+    Chain, ChainOp, ChainOperand, ChainOutput, Kernel, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand, Options, Plan,
+    Step, StepKind,
+};
+use crate::program::Program;
+use crate::program::op::{ElementOp, Op};
+use crate::shape::{Dims, strides};
+
+/// A program that has been planned and prepared.
+pub struct Planned {
+    /// For texts.
+    pub program: Program,
+    /// What to do and where.
+    pub plan: Plan,
+    /// One per step.
+    pub steps: Vec<Prepared>,
+    /// Words of scratch memory that one step needs at most.
+    pub scratch: usize,
+}
+
+impl Planned {
+    /// Decodes, validates, plans and prepares code words.
+    ///
+    /// # Errors
+    /// Words that are no program; no memory to plan one.
+    pub fn new(code: &[u32], fuse: bool) -> Result<Self> {
+        let program = Program::decode(code)?;
+        let plan = Plan::new(&program, Options { fuse, in_place: true })?;
+        let steps = plan.steps.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
+        let scratch = steps.iter().map(Prepared::scratch).max().unwrap_or(0);
+        Ok(Self { program, plan, steps, scratch })
+    }
+}
+
+/// A step, prepared.
+pub enum Prepared {
+    /// Elementwise work.
+    Chain(elementwise::Chain),
+    /// A product of many matrices: first element of each item of a and of b.
+    Batches { a: Vec<usize>, b: Vec<usize> },
+    /// The gradient of a product whose result went through an activation: dz = dy ⊙ act′(saved) comes first, in scratch
+    /// memory of so many words.
+    Derivative { dz: elementwise::Chain, words: usize },
+    /// A kernel that needs no preparation.
+    Plain,
+}
+
+impl Prepared {
+    fn new(step: &Step) -> Result<Self> {
+        match &step.kind {
+            StepKind::Chain(chain) => Ok(Self::Chain(elementwise::Chain::new(chain)?)),
+            StepKind::Kernel(kernel) => match kernel.op {
+                Op::Matmul { .. } => Ok(batches(kernel)),
+                Op::LinearGrad { activation, .. } => derivative(kernel, activation),
+                _ => Ok(Self::Plain),
+            },
+        }
+    }
+
+    fn scratch(&self) -> usize {
+        match self {
+            Self::Derivative { words, .. } => *words,
+            _ => 0,
+        }
+    }
+}
+
+/// Runs a prepared chain on the operands of the plan's.
+///
+/// # Errors
+/// [`Error::Internal`](crate::error::Error::Internal) for operands that are not where the plan says.
+pub fn run_chain(prepared: &elementwise::Chain, cpu: &Cpu, chain: &Chain, frame: &Frame) -> Result<()> {
+    // On the stack: this is the path of every small program.
+    let mut inputs: [&[u32]; MAX_CHAIN_INPUTS] = [&[]; MAX_CHAIN_INPUTS];
+    let mut outputs: [&mut [u32]; MAX_CHAIN_OUTPUTS] = [(); MAX_CHAIN_OUTPUTS].map(|()| &mut [] as &mut [u32]);
+    for (slice, (position, operand)) in inputs.iter_mut().zip(chain.inputs.iter().enumerate()) {
+        if chain.outputs.iter().all(|output| output.in_place_of != Some(position as u8)) {
+            // SAFETY: the plan keeps what a chain writes apart from what it reads, and this is one step of it.
+            *slice = unsafe { frame.read(operand) }?;
+        }
+    }
+    for (slice, output) in outputs.iter_mut().zip(&chain.outputs) {
+        // SAFETY: as above; what it takes the place of is read through this slice alone.
+        *slice = unsafe { frame.write(&output.operand) }?;
+    }
+    let (inputs, outputs) = (inputs.get(..chain.inputs.len()), outputs.get_mut(..chain.outputs.len()));
+    if let (Some(inputs), Some(outputs)) = (inputs, outputs) {
+        prepared.run(cpu, inputs, outputs, &frame.scalars);
+    }
+    Ok(())
+}
+
+/// The part of a chain that its `wanted` outputs need, for the rare run in which others cannot be had.
+pub fn part_of(chain: &Chain, wanted: impl Fn(usize) -> bool) -> Chain {
+    let outputs = chain.outputs.iter().enumerate().filter(|&(output, _)| wanted(output)).map(|(_, output)| *output);
+    let outputs: Vec<ChainOutput> = outputs.collect();
+    let mut needed_ops: Vec<bool> = vec![false; chain.ops.len()];
+    let mut needed_inputs: Vec<bool> = vec![false; chain.inputs.len()];
+    let need = |flags: &mut [bool], index: u8| {
+        if let Some(flag) = flags.get_mut(usize::from(index)) {
+            *flag = true;
+        }
+    };
+    for output in &outputs {
+        need(&mut needed_ops, output.op);
+    }
+    for index in (0..chain.ops.len()).rev() {
+        if needed_ops[index] {
+            for operand in chain.ops[index].operands {
+                match operand {
+                    ChainOperand::Op(op) => need(&mut needed_ops, op),
+                    ChainOperand::Input(input) => need(&mut needed_inputs, input),
+                    ChainOperand::Scalar(..) | ChainOperand::None => {}
+                }
+            }
+        }
+    }
+    let number = |flags: &[bool], index: u8| flags.iter().take(index.into()).filter(|&&flag| flag).count() as u8;
+    let operand = |operand| match operand {
+        ChainOperand::Op(op) => ChainOperand::Op(number(&needed_ops, op)),
+        ChainOperand::Input(input) => ChainOperand::Input(number(&needed_inputs, input)),
+        other => other,
+    };
+    let kept = |flags: &[bool], index: usize| flags.get(index).copied().unwrap_or(false);
+    Chain {
+        dims: chain.dims,
+        numel: chain.numel,
+        inputs: keep(&chain.inputs, |i| kept(&needed_inputs, i)),
+        ops: keep(&chain.ops, |i| kept(&needed_ops, i))
+            .into_iter()
+            .map(|op| ChainOp { operands: op.operands.map(operand), ..op })
+            .collect(),
+        outputs: outputs
+            .into_iter()
+            .map(|output| ChainOutput {
+                op: number(&needed_ops, output.op),
+                in_place_of: output.in_place_of.map(|input| number(&needed_inputs, input)),
+                ..output
+            })
+            .collect(),
+    }
+}
+
+fn keep<T: Copy>(items: &[T], wanted: impl Fn(usize) -> bool) -> Vec<T> {
+    items.iter().enumerate().filter(|&(index, _)| wanted(index)).map(|(_, item)| *item).collect()
+}
+
+/// Where the items of a batched product begin; nothing when it is one product, or one with more rows.
+fn batches(kernel: &Kernel) -> Prepared {
+    let (Some(Some(a)), Some(Some(b)), Some(c)) = (kernel.inputs.first(), kernel.inputs.get(1), kernel.outputs.first())
+    else {
+        return Prepared::Plain;
+    };
+    let batch = |dims: &[u32]| dims.len().saturating_sub(2);
+    let (a_batch, b_batch, c_batch) = (batch(&a.dims), batch(&b.dims), batch(&c.dims));
+    let is_one = |dims: &[u32]| dims.iter().all(|&size| size == 1);
+    let transposed = matches!(kernel.op, Op::Matmul { transpose_a: true, .. });
+    if is_one(&c.dims[..c_batch]) || (is_one(&b.dims[..b_batch]) && !transposed) {
+        return Prepared::Plain;
+    }
+    let offsets = |dims: &[u32], batch: usize| {
+        let item: usize = dims[batch..].iter().map(|&size| size as usize).product();
+        walk(&c.dims[..c_batch], &stretched(&dims[..batch], c_batch)).into_iter().map(|index| index * item).collect()
+    };
+    Prepared::Batches { a: offsets(&a.dims, a_batch), b: offsets(&b.dims, b_batch) }
+}
+
+/// The linear index of every position of `dims`, row-major, under these strides.
+fn walk(dims: &[u32], strides: &[usize]) -> Vec<usize> {
+    dims.iter().zip(strides).fold(vec![0], |indices, (&size, &stride)| {
+        indices.iter().flat_map(|&index| (0..size as usize).map(move |i| index + i * stride)).collect()
+    })
+}
+
+/// Strides with which a shape is read over a broadcast one of `rank` dimensions: 0 where it is stretched.
+fn stretched(dims: &[u32], rank: usize) -> Vec<usize> {
+    let own = dims.iter().zip(strides(dims)).map(|(&size, stride)| if size == 1 { 0 } else { stride });
+    std::iter::repeat_n(0, rank.saturating_sub(dims.len())).chain(own).collect()
+}
+
+/// dz = dy ⊙ act′(saved), as a chain of one instruction over all elements in a row.
+fn derivative(kernel: &Kernel, activation: Activation) -> Result<Prepared> {
+    let (Some(Some(dy)), Some(Some(saved))) = (kernel.inputs.first(), kernel.inputs.get(1)) else {
+        return Ok(Prepared::Plain);
+    };
+    let dims = Dims::new(&[dy.numel as u32]).unwrap_or_default();
+    let flat = |operand: &Operand| Operand { dims, ..*operand };
+    let chain = Chain {
+        dims,
+        numel: dy.numel,
+        inputs: vec![flat(dy), flat(saved)],
+        ops: vec![ChainOp {
+            instruction: 0,
+            op: ElementOp::ActivationGrad { activation, parameters: activation.default_parameters() },
+            operands: [ChainOperand::Input(0), ChainOperand::Input(1), ChainOperand::None],
+            operand_dtype: dy.dtype,
+            dtype: dy.dtype,
+        }],
+        outputs: vec![ChainOutput { op: 0, operand: flat(dy), depends_on: 3, in_place_of: None }],
+    };
+    Ok(Prepared::Derivative { dz: elementwise::Chain::new(&chain)?, words: dy.numel })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walking_follows_the_strides() {
+        assert_eq!(walk(&[], &[]), [0]);
+        assert_eq!(walk(&[2, 3], &[3, 1]), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(walk(&[2, 3], &[0, 1]), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(walk(&[2, 0], &[1, 1]), []);
+    }
+}

@@ -1,0 +1,134 @@
+//! The walk over a plan's steps, and what becomes of values when a step fails. Steps run in order; a step that needs a
+//! value that does not exist is not run, and its results do not exist either.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::engine::Engine;
+use super::failure::{Failure, Place};
+use super::frame::Frame;
+use super::prepare::{Planned, Prepared, part_of, run_chain};
+use crate::cpu::elementwise;
+use crate::error::{Error, Result};
+use crate::plan::{Chain, Kernel, Step, StepKind};
+
+impl Engine {
+    /// Runs all steps of a bound plan.
+    pub(super) fn steps(&mut self, planned: &Planned, frame: &mut Frame) {
+        for (step, prepared) in planned.plan.steps.iter().zip(&planned.steps) {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return;
+            }
+            match (&step.kind, prepared) {
+                (StepKind::Chain(chain), Prepared::Chain(prepared)) => {
+                    self.chain(planned, step, chain, prepared, frame);
+                }
+                (StepKind::Kernel(kernel), prepared) => self.kernel(planned, step, kernel, prepared, frame),
+                (StepKind::Chain(_), _) => {
+                    let error = Error::Internal("a chain that was prepared as something else".into());
+                    self.failed(planned, step, error);
+                }
+            }
+        }
+    }
+
+    fn kernel(&mut self, planned: &Planned, step: &Step, kernel: &Kernel, prepared: &Prepared, frame: &mut Frame) {
+        let failure = kernel.inputs.iter().flatten().find_map(|operand| frame.failure(operand)).cloned();
+        let failure = match failure {
+            Some(failure) => failure,
+            None => match guarded(|| self.dispatch(kernel, prepared, frame)) {
+                Ok(()) => {
+                    for operand in kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref()) {
+                        if let Some((storage, _)) = frame.home(operand) {
+                            storage.touch();
+                        }
+                    }
+                    return;
+                }
+                Err(Stop::Error(error)) => self.failed(planned, step, error),
+                Err(Stop::Panic(error)) => {
+                    let failure = self.failed(planned, step, error);
+                    // Nobody knows how much of an in-place operand has been changed.
+                    for operand in kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref()) {
+                        frame.fail(operand.value, &failure);
+                    }
+                    failure
+                }
+            },
+        };
+        for output in &kernel.outputs {
+            frame.fail(output.value, &failure);
+        }
+    }
+
+    fn chain(
+        &mut self,
+        planned: &Planned,
+        step: &Step,
+        chain: &Chain,
+        prepared: &elementwise::Chain,
+        frame: &mut Frame,
+    ) {
+        // Per output, the first input it depends on that does not exist.
+        let missing: Vec<Option<Arc<Failure>>> = chain
+            .outputs
+            .iter()
+            .map(|output| {
+                let depends = |i: &usize| output.depends_on >> i & 1 == 1;
+                (0..chain.inputs.len()).filter(depends).find_map(|i| frame.failure(&chain.inputs[i])).cloned()
+            })
+            .collect();
+        let result = if missing.iter().all(Option::is_none) {
+            guarded(|| run_chain(prepared, &self.cpu, chain, frame))
+        } else if missing.iter().any(Option::is_none) {
+            // Rare enough to be prepared again, for the results that can be had.
+            guarded(|| {
+                let wanted = |output: usize| missing.get(output).is_some_and(Option::is_none);
+                let part = part_of(chain, wanted);
+                run_chain(&elementwise::Chain::new(&part)?, &self.cpu, &part, frame)
+            })
+        } else {
+            Ok(())
+        };
+        for (output, failure) in chain.outputs.iter().zip(&missing) {
+            if let Some(failure) = failure {
+                frame.fail(output.operand.value, failure);
+            }
+        }
+        if let Err(Stop::Error(error) | Stop::Panic(error)) = result {
+            let failure = self.failed(planned, step, error);
+            for output in &chain.outputs {
+                frame.fail(output.operand.value, &failure);
+            }
+        }
+    }
+
+    /// A new failure of a step.
+    fn failed(&mut self, planned: &Planned, step: &Step, error: Error) -> Arc<Failure> {
+        let instruction = step.instruction as usize;
+        let place = planned.program.instructions().get(instruction).map(|known| Place {
+            instruction: step.instruction,
+            op: known.row.name,
+            line: planned.program.line(instruction),
+        });
+        let failure = Failure::new(error, place);
+        self.unread.push(&failure);
+        failure
+    }
+}
+
+/// How a step ended early.
+enum Stop {
+    /// It said so, having changed nothing in place.
+    Error(Error),
+    /// It panicked, at whatever point.
+    Panic(Error),
+}
+
+fn guarded(body: impl FnOnce() -> Result<()>) -> std::result::Result<(), Stop> {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(result) => result.map_err(Stop::Error),
+        Err(payload) => Err(Stop::Panic(Error::from_panic(&*payload))),
+    }
+}
