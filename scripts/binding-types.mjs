@@ -4,7 +4,7 @@
  *
  *   node scripts/binding-types.mjs [--check]     with --check it compares and writes nothing
  */
-import { existsSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -32,6 +32,8 @@ import type { TypedArray } from '../dtype.ts'
 function definitions() {
   const folder = join(ROOT, '.cache/binding')
   rmSync(folder, { recursive: true, force: true })
+  // napi-derive writes into it and does not make it.
+  mkdirSync(folder, { recursive: true })
   // The notes are taken only when the crate is compiled, and cargo compiles only what looks newer than its output.
   const now = new Date()
   utimesSync(join(ROOT, 'crate/src/lib.rs'), now, now)

@@ -1,0 +1,164 @@
+/**
+ * The `cpu` device: a thin layer over the addon, and its only user. It turns the addon's errors into `TilegradError`,
+ * waits where the addon asks for it, and prefers answers without a promise, which cost a tenth. Kernels, memory and
+ * threads are in `crate/src/cpu`.
+ */
+
+import { totalmem } from 'node:os'
+import type { Dtype, TypedArray } from '../dtype.ts'
+import { type ErrorCode, TilegradError } from '../errors.ts'
+import type { Backend, BackendOptions, BackendStats } from './backend.ts'
+import type { Binding } from './binding.ts'
+import { load } from './loader.ts'
+
+/** What the addon found on this machine, or why there is no addon. */
+export type NativeInfo =
+  | {
+      readonly available: true
+      /** The instruction set of the kernels. */
+      readonly isa: string
+      /** Physical cores: the default number of threads. */
+      readonly cores: number
+    }
+  | { readonly available: false; readonly reason: string; readonly cause: unknown }
+
+/** Asks the addon, loading it at the first question. */
+export function nativeInfo(): NativeInfo {
+  const loaded = load()
+  if (!loaded.available) return loaded
+  const { isa, threads } = loaded.binding.cpuInfo()
+  return { available: true, isa, cores: threads }
+}
+
+/** Part of the machine's memory that a device takes at most when nobody says: the rest is for V8 and everybody else. */
+const MEMORY_SHARE = 0.8
+
+/** What the machine, or the container around this process, has. */
+function memoryOfMachine(): number {
+  const allowed = process.constrainedMemory()
+  const total = totalmem()
+  return allowed > 0 && allowed < total ? allowed : total
+}
+
+// The addon runs short work on this thread, for a bounded time per turn of the event loop: a turn has a number, and a
+// new one begins when an immediate has run.
+let turn = 0
+let turnIsOpen = false
+
+function currentTurn(): number {
+  if (!turnIsOpen) {
+    turnIsOpen = true
+    turn = (turn + 1) >>> 0
+    setImmediate(() => {
+      turnIsOpen = false
+    })
+  }
+  return turn
+}
+
+/** An error object of the addon. */
+interface NativeError extends Error {
+  code: ErrorCode
+  op?: string
+  instruction?: number
+  line?: string
+}
+
+function isNativeError(error: unknown): error is NativeError {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && error.code.startsWith('ERR_')
+}
+
+/** The same error as users know it. */
+function translated(error: unknown): TilegradError {
+  if (!isNativeError(error)) {
+    return new TilegradError('ERR_INTERNAL', `the native addon failed: ${String(error)}`, { cause: error })
+  }
+  const place = error.line === undefined ? '' : `\n  in instruction ${error.instruction}: ${error.line}`
+  const op = error.op === undefined ? '' : `${error.op}: `
+  return new TilegradError(error.code, `${op}${error.message}${place}`, { cause: error })
+}
+
+function attempt<T>(call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw translated(error)
+  }
+}
+
+async function settled(promise: Promise<void>): Promise<void> {
+  try {
+    await promise
+  } catch (error) {
+    throw translated(error)
+  }
+}
+
+/** The native device of this machine. */
+export class NativeBackend implements Backend {
+  readonly kind = 'cpu'
+  /** Threads that compute, the one that leads included. */
+  readonly threads: number
+  readonly #binding: Binding
+  readonly #id: number
+
+  constructor(options: BackendOptions) {
+    const loaded = load()
+    if (!loaded.available) throw new TilegradError('ERR_NO_DEVICE', loaded.reason, { cause: loaded.cause })
+    this.#binding = loaded.binding
+    this.threads = options.threads ?? loaded.binding.cpuInfo().threads
+    const memoryLimit = options.memoryLimit ?? Math.floor(memoryOfMachine() * MEMORY_SHARE)
+    this.#id = attempt(() => loaded.binding.openCpu(this.threads, memoryLimit, options.fuse ?? true))
+  }
+
+  submit(stream: Uint32Array): void {
+    try {
+      if (this.#binding.submit(this.#id, stream, currentTurn())) this.#waitForRoom()
+    } catch (error) {
+      throw translated(error)
+    }
+  }
+
+  write(slot: number, dtype: Dtype, data: TypedArray): void {
+    if (dtype === 'f64')
+      throw new TilegradError('ERR_DTYPE', 'the cpu device has no f64; cast to f32, or use the js device')
+    try {
+      if (this.#binding.write(this.#id, slot, data)) this.#waitForRoom()
+    } catch (error) {
+      throw translated(error)
+    }
+  }
+
+  read(slot: number, into: TypedArray): Promise<void> | undefined {
+    try {
+      if (this.#binding.tryRead(this.#id, slot, into, false)) return undefined
+      return settled(this.#binding.read(this.#id, slot, into))
+    } catch (error) {
+      return Promise.reject(translated(error))
+    }
+  }
+
+  readSync(slot: number, into: TypedArray): void {
+    attempt(() => {
+      // In slices, between which a worker can be terminated.
+      while (!this.#binding.tryRead(this.#id, slot, into, true)) this.#binding.waitIdle(this.#id)
+    })
+  }
+
+  async sync(): Promise<void> {
+    if (attempt(() => this.#binding.trySync(this.#id))) return
+    await settled(attempt(() => this.#binding.sync(this.#id)))
+  }
+
+  stats(): BackendStats {
+    return attempt(() => this.#binding.stats(this.#id))
+  }
+
+  async close(): Promise<void> {
+    await settled(attempt(() => this.#binding.close(this.#id)))
+  }
+
+  #waitForRoom(): void {
+    while (this.#binding.waitForRoom(this.#id));
+  }
+}
