@@ -22,6 +22,11 @@ const examples = allExamples(ROOT).map((example) => ({
 
 rmSync(FOLDER, { recursive: true, force: true })
 mkdirSync(FOLDER, { recursive: true })
+// The loader maps the package's name only for files that a tsconfig.json speaks of.
+writeFileSync(
+  join(FOLDER, 'tsconfig.json'),
+  '{ "extends": "../../tsconfig.json", "include": ["*.ts"], "exclude": [] }\n',
+)
 // The closing export makes a module, with top-level await, of a block that imports nothing.
 for (const { path, code } of examples) writeFileSync(path, `${code}\nexport {}\n`)
 
