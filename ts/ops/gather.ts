@@ -12,13 +12,15 @@ import { checkTensor, sharedDevice } from './apply.ts'
  *
  * @param indices i32, any shape, each in [0, size of the axis)
  * @param axis default 0
- * @throws `ERR_ARGUMENT` when the result is read and an index was out of range
+ * @throws `ERR_ARGUMENT` when the result is read and an index was out of range; `ERR_SHAPE` at once where no index can be
+ *   in range because the axis is empty
  */
 export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
   checkTensor('gather', 'x', x)
   const device = checkIndices('gather', x, indices)
   const at = normalizeAxis('gather', axis, x.shape.length)
   const shape = checkShape('gather', [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)])
+  checkNotEmpty('gather', x.shape, at, shape)
   const value = device.recorder.emit('gather', [x.value, indices.value], { dtype: x.dtype, shape }, [at])
   return track(new Tensor(device, value), 'gather', [x], [indices], (dy, [indices]) => [
     scatterAdd(dy, indices!, x.shape, at),
@@ -46,6 +48,7 @@ export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis 
       `scatterAdd: updates ${showShape(updates.shape)} have to be ${showShape(fits)} for a result of ${showShape(wanted)}`,
     )
   }
+  checkNotEmpty('scatterAdd', wanted, at, updates.shape)
   if (updates.dtype === 'bool') throw new TilegradError('ERR_DTYPE', 'scatterAdd: bool cannot be added; cast() it')
   const value = device.recorder.emit(
     'scatterAdd',
@@ -63,4 +66,10 @@ function checkIndices(op: string, x: Tensor, indices: Tensor): Tensor['device'] 
   if (indices.dtype !== 'i32')
     throw new TilegradError('ERR_DTYPE', `${op}: indices are i32, not ${indices.dtype}; cast('i32') them`)
   return sharedDevice(op, x, indices)
+}
+
+/** Devices clamp a wrong index before they complain about it: there has to be something to clamp to. */
+function checkNotEmpty(op: string, shape: Shape, axis: number, slices: Shape): void {
+  if (shape[axis] === 0 && !slices.includes(0))
+    throw new TilegradError('ERR_SHAPE', `${op}: axis ${axis} of ${showShape(shape)} is empty: no index is in range`)
 }

@@ -74,6 +74,8 @@ export function crossEntropy<R extends Reduction = 'mean'>(
       `crossEntropy: logits ${showShape(logits.shape)} and targets ${showShape(targets.shape)} do not fit: logits are […, C], targets […]`,
     )
   }
+  if (logits.shape.at(-1) === 0 && targets.size > 0)
+    throw new TilegradError('ERR_SHAPE', `crossEntropy: logits ${showShape(logits.shape)} have no class`)
   const device = sharedDevice('crossEntropy', logits, targets)
   const { dtype } = logits
   const items = { dtype, shape: targets.shape }

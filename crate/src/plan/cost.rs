@@ -37,7 +37,7 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
             let [y, x] = [kernel.outputs.first(), kernel.inputs.first().and_then(Option::as_ref)];
             let k = x.and_then(|x| x.dims.last().copied()).unwrap_or(1);
             let y = y.map_or(0, elements);
-            MULTIPLY_ADD.saturating_mul(y).saturating_mul(u64::from(k)) + activate(*activation) * y
+            MULTIPLY_ADD.saturating_mul(y).saturating_mul(u64::from(k)).saturating_add(activate(*activation) * y)
         }
         Op::LinearGrad { activation, wanted } => {
             let dy = kernel.inputs.first().and_then(Option::as_ref).map_or(0, elements);
@@ -46,7 +46,7 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
                 kernel.outputs.first().and_then(|first| if wanted.dx { first.dims.last() } else { first.dims.first() });
             let products = u64::from(wanted.dx) + u64::from(wanted.dweight);
             let k = u64::from(k.copied().unwrap_or(1));
-            MULTIPLY_ADD.saturating_mul(products * dy).saturating_mul(k) + activate(*activation) * dy
+            MULTIPLY_ADD.saturating_mul(products * dy).saturating_mul(k).saturating_add(activate(*activation) * dy)
         }
         // An exponential per element, in two or three passes.
         Op::Softmax { .. } | Op::SoftmaxGrad { .. } | Op::CrossEntropy { .. } | Op::CrossEntropyGrad { .. } => {
