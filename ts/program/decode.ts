@@ -10,12 +10,12 @@ import { type Dtype, isFloat } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
 import { MAX_ELEMENTS, MAX_RANK, type Shape, numel, showShape } from '../shape.ts'
 
-/** The parts of a stream. The arrays are views of its words, scalars excepted. */
+/** The parts of a stream. The code is a view of its words; the rest, mostly short, is copied. */
 export interface Stream {
-  readonly inputs: Uint32Array
-  readonly outputs: Uint32Array
-  readonly frees: Uint32Array
-  readonly scalars: Float64Array
+  readonly inputs: readonly number[]
+  readonly outputs: readonly number[]
+  readonly frees: readonly number[]
+  readonly scalars: readonly number[]
   readonly code: Uint32Array
 }
 
@@ -88,12 +88,15 @@ export function readStream(words: Uint32Array): Stream {
     throw new TilegradError('ERR_PROGRAM', `a stream of ${words.length} words announces ${total}`)
   }
   let at = HEADER_WORDS
-  const take = (count: number): Uint32Array => words.subarray(at, (at += count))
-  const parts = { inputs: take(inputs), outputs: take(outputs), frees: take(frees) }
-  const pairs = take(2 * scalars)
-  const values = new Float64Array(scalars)
-  for (let i = 0; i < scalars; i++) values[i] = floatOf(pairs[2 * i]!, pairs[2 * i + 1]!)
-  return { ...parts, scalars: values, code: take(code) }
+  const take = (count: number): number[] => {
+    const list: number[] = []
+    for (let i = 0; i < count; i++) list.push(words[at++]!)
+    return list
+  }
+  const slots = { inputs: take(inputs), outputs: take(outputs), frees: take(frees) }
+  const values: number[] = []
+  for (let i = 0; i < scalars; i++, at += 2) values.push(floatOf(words[at]!, words[at + 1]!))
+  return { ...slots, scalars: values, code: words.subarray(at) }
 }
 
 /** Decodes code words. Throws `ERR_PROGRAM`, naming the line, for anything the table does not allow. */

@@ -53,7 +53,7 @@ const ACTIVATION_NAMES: ReadonlyMap<number, string> = new Map(
 const GRADIENT_NAMES = ['dx', 'dweight', 'dbias']
 
 /** One instruction of a program as text; with `scalars` their values stand in place of their numbers. */
-export function printInstruction(program: Program, instruction: Instruction, scalars?: Float64Array): string {
+export function printInstruction(program: Program, instruction: Instruction, scalars?: readonly number[]): string {
   const { name, inputs, outputs } = instruction
   const defined = outputs.map((register) => {
     const { dtype, shape } = program.registers[register]!
@@ -86,7 +86,7 @@ export function printStream(words: Uint32Array): string {
     if (instruction.name === 'output') return `${line} → ${printSlot(stream.outputs[output++])}`
     return line
   })
-  if (stream.frees.length > 0) lines.push(`free ${Array.from(stream.frees, printSlot).join(', ')}`)
+  if (stream.frees.length > 0) lines.push(`free ${stream.frees.map(printSlot).join(', ')}`)
   return lines.join('\n')
 }
 
@@ -94,7 +94,7 @@ function printSlot(slot: number | undefined): string {
   return slot === undefined ? '#missing' : `#${slot}`
 }
 
-function printAttributes({ name, attributes, list }: Instruction, scalars: Float64Array | undefined): string[] {
+function printAttributes({ name, attributes, list }: Instruction, scalars: readonly number[] | undefined): string[] {
   const row: Opcode = OPCODES[name]
   const names = ATTRIBUTE_NAMES[name] ?? NO_NAMES
   let next = 0

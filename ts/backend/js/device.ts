@@ -45,6 +45,9 @@ export class JsBackend implements Backend {
   readonly #slots = new Map<number, Slot>()
   /** Errors that poisoned slots and that no read has delivered. */
   readonly #unread = new Set<TilegradError>()
+  /** Slots that the stream in hand makes and frees: kept between streams, because most are short and many. */
+  readonly #made = new Set<number>()
+  readonly #freed = new Set<number>()
   #closed = false
 
   constructor(options: BackendOptions = {}) {
@@ -86,7 +89,7 @@ export class JsBackend implements Backend {
     try {
       this.readSync(slot, into)
     } catch (error) {
-      return Promise.reject(error as TilegradError)
+      return Promise.reject(error)
     }
     return undefined
   }
@@ -156,14 +159,21 @@ export class JsBackend implements Backend {
     ) {
       throw new TilegradError('ERR_PROGRAM', 'slots or scalars of a stream are not as many as its code needs')
     }
-    const made = new Set(stream.outputs)
-    if (made.size !== stream.outputs.length || stream.outputs.some((slot) => this.#slots.has(slot))) {
-      throw new TilegradError('ERR_PROGRAM', 'an output slot of a stream is in use already')
+    const made = this.#made
+    const freed = this.#freed
+    made.clear()
+    freed.clear()
+    for (const slot of stream.outputs) {
+      if (made.has(slot) || this.#slots.has(slot))
+        throw new TilegradError('ERR_PROGRAM', `${showSlot(slot)} is in use already`)
+      made.add(slot)
     }
-    if (new Set(stream.frees).size !== stream.frees.length)
-      throw new TilegradError('ERR_PROGRAM', 'a slot is freed twice')
-    for (const slot of stream.frees) if (!made.has(slot)) this.#find(slot)
-    return Array.from(stream.inputs, (slot, i) => {
+    for (const slot of stream.frees) {
+      if (freed.has(slot)) throw new TilegradError('ERR_PROGRAM', `${showSlot(slot)} is freed twice`)
+      freed.add(slot)
+      if (!made.has(slot)) this.#find(slot)
+    }
+    return stream.inputs.map((slot, i) => {
       const held = this.#find(slot)
       const { dtype, size } = program.registers[program.inputs[i]!]!
       if (!(held instanceof TilegradError) && (held.dtype !== dtype || held.data.length !== size)) {
@@ -194,7 +204,7 @@ export class JsBackend implements Backend {
     inputs: readonly Slot[],
     buffers: readonly ArrayBuffer[],
     held: readonly Held[],
-    slots: Uint32Array,
+    slots: readonly number[],
   ): void {
     const { program, places } = plan
     const shared = new Map<number, Shared>()
@@ -208,8 +218,8 @@ export class JsBackend implements Backend {
       let memory = shared.get(buffer)
       if (buffer < 0) memory = (inputs[program.inputs.indexOf(root)] as Filled).shared
       else if (memory === undefined) shared.set(buffer, (memory = { buffer: buffers[buffer]!, owners: 0 }))
-      memory!.owners++
-      this.#slots.set(slots[i]!, { data, dtype: program.registers[register]!.dtype, shared: memory! })
+      memory.owners++
+      this.#slots.set(slots[i]!, { data, dtype: program.registers[register]!.dtype, shared: memory })
     })
     buffers.forEach((buffer, i) => {
       if (!shared.has(i)) this.#memory.release(buffer)

@@ -57,7 +57,7 @@ export function run(
   { program, places }: Plan,
   inputs: readonly Held[],
   buffers: readonly ArrayBuffer[],
-  scalars: Float64Array,
+  scalars: readonly number[],
   onError: (error: TilegradError) => void,
 ): Held[] {
   const held: Held[] = []
@@ -122,7 +122,7 @@ function callOf(
   { inputs, outputs, attributes, list }: Instruction,
   { registers }: Program,
   held: readonly Held[],
-  scalars: Float64Array,
+  scalars: readonly number[],
 ): Call {
   const operand = (register: number): Operand => new Bound(registers[register]!, held[register] as TypedArray)
   const isScalar = SCALARS.get(name)!
