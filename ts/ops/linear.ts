@@ -7,7 +7,7 @@ import { recording, track } from '../autograd/tape.ts'
 import { TilegradError } from '../errors.ts'
 import { ACTIVATION_CODES } from '../program/opcodes.ts'
 import type { OutputSpec } from '../program/record.ts'
-import { showShape } from '../shape.ts'
+import { numel, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { ACTIVATIONS, type ActivationName, activationGrad, checkActivation } from './activation.ts'
 import { checkDtypeClass, checkSameDtype, checkTensor, sharedDevice } from './apply.ts'
@@ -121,10 +121,12 @@ function decomposed(
     const saved = ACTIVATIONS[activation].saves === 'y' ? kept! : linear(x, weight, bias)
     dz = activationGrad(activation, dy, saved)
   }
-  const rows = reshape(dz, [-1, dy.shape.at(-1)!])
+  // Not by -1: where there are no columns, it has nothing to go by.
+  const count = numel(x.shape.slice(0, -1))
+  const rows = reshape(dz, [count, dy.shape.at(-1)!])
   return [
     needs[0] ? reshape(matmul(rows, weight, { transposeB: true }), x.shape) : null,
-    needs[1] ? matmul(reshape(x, [-1, x.shape.at(-1)!]), rows, { transposeA: true }) : null,
+    needs[1] ? matmul(reshape(x, [count, x.shape.at(-1)!]), rows, { transposeA: true }) : null,
     needs[2] ? sum(rows, 0) : null,
   ]
 }
