@@ -8,6 +8,9 @@ import { zerosLike } from '../ops/creation.ts'
 import { gradientsOf } from './backward.ts'
 import { Node, nodeOf, recording, track, withRecording } from './tape.ts'
 
+/** How many functions whose gradient is wanted are running, one inside the other. */
+let depth = 0
+
 /**
  * A function that computes the value of `fn` and its gradients with respect to each of its tensor arguments. Inside
  * another `grad` or `valueAndGrad` the gradients are differentiable themselves.
@@ -28,12 +31,13 @@ export function valueAndGrad(
 ): (...inputs: Tensor[]) => { value: Tensor; grads: Tensor[] } {
   if (typeof fn !== 'function') throw expected('valueAndGrad: fn', 'a function', fn)
   return (...inputs) => {
-    const outer = recording() && inputs.some((x) => x instanceof Tensor && x.requiresGrad)
+    // Inside another gradient, fn may use what that one varies without getting it as an input.
+    const outer = recording() && (depth > 0 || inputs.some((x) => x instanceof Tensor && x.requiresGrad))
     return withRecording(
       true,
       () => {
         const variables = inputs.map((x) => variable(x, outer))
-        const value = fn(...variables)
+        const value = nested(() => fn(...variables))
         checkSynchronous('valueAndGrad', value)
         if (!(value instanceof Tensor))
           throw expected('valueAndGrad: the result of fn', 'a tensor of one element', value)
@@ -116,6 +120,15 @@ export function customGrad(
       })
       return grads
     })
+  }
+}
+
+function nested<T>(fn: () => T): T {
+  depth++
+  try {
+    return fn()
+  } finally {
+    depth--
   }
 }
 
