@@ -6,10 +6,12 @@ import { scope } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkSameDtype, checkTensor, sharedDevice } from './apply.ts'
-import { cast, div, equal, exp, maximum, mul, square, sub, where } from './elementwise.ts'
+import { cast, div, equal, exp, maximum, mul, notEqual, square, sub, where } from './elementwise.ts'
+import { gather } from './gather.ts'
 import { arange, full } from './creation.ts'
 import { sum } from './reduce.ts'
 import { reshape } from './shape.ts'
+import { logSoftmax } from './softmax.ts'
 
 /**
  * How the losses of single items are brought together: their mean (default), their sum, not at all, or sum and count
@@ -103,18 +105,16 @@ function crossEntropyGrad(
   const { device, dtype, shape } = logits
   if (recording()) {
     const classes = arange(shape.at(-1)!, { dtype: 'i32', device })
-    const column = [...targets.shape, 1]
-    const hot = cast(equal(reshape(targets, column), classes), dtype)
-    const active = equal(targets, ignoreIndex).logicalNot()
-    const g = reshape(where(active, dy, 0), column)
-    return mul(g, sub(softmaxOf(logits), hot))
+    const active = reshape(notEqual(targets, ignoreIndex), [...targets.shape, 1])
+    // Selected on both ways: what an ignored item holds must not meet a multiplication, here or one derivative later.
+    const probability = exp(logSoftmax(where(active, logits, 0)))
+    const g = where(active, reshape(dy, active.shape), 0)
+    // A look-up, so that a target out of range poisons this gradient as it does the fused one.
+    const target = gather(classes, where(active, reshape(targets, active.shape), 0))
+    return mul(g, sub(probability, cast(equal(target, classes), dtype)))
   }
   const inputs = [logits.value, targets.value, norm.value, dy.value]
   return new Tensor(device, device.recorder.emit('crossEntropyGrad', inputs, { dtype, shape }, [ignoreIndex >>> 0]))
-}
-
-function softmaxOf(logits: Tensor): Tensor {
-  return exp(logits.logSoftmax(-1))
 }
 
 /**
