@@ -12,7 +12,7 @@ import type { Backend } from '../backend/backend.ts'
 import type { Dtype, TypedArray } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
 import { MAX_ELEMENTS, type Shape, showShape } from '../shape.ts'
-import { DTYPE_CODES, MAGIC, NONE, OPCODES, type Opcode, type OpcodeName } from './opcodes.ts'
+import { DTYPE_CODES, MAGIC, NONE, OPCODES, OPCODE_NAMES, type Opcode, type OpcodeName } from './opcodes.ts'
 import { type Storage, Value } from './value.ts'
 
 /** Instructions after which a stream is flushed unasked. */
@@ -20,6 +20,9 @@ export const MAX_INSTRUCTIONS = 512
 
 /** Estimated work (about one per flop) after which a stream is flushed unasked: some milliseconds of a CPU. */
 export const MAX_WORK = 1e9
+
+/** Operands and listed numbers of an instruction: its length fits 16 bits, with room for its outputs and other attributes. */
+const MAX_OPERANDS = 0xffff - 64
 
 const HEADER_WORDS = 6
 const INDEX_BITS = 22
@@ -171,6 +174,15 @@ export class Recorder {
     attributes: readonly Attribute[],
   ): void {
     this.#checkOpen()
+    // Before anything is written: half an instruction would spoil the stream.
+    let operands = inputs.length
+    for (const a of attributes) if (typeof a !== 'number') operands += a.length
+    if (operands > MAX_OPERANDS) {
+      throw new TilegradError(
+        'ERR_UNSUPPORTED',
+        `${OPCODE_NAMES.get(op.code)}: ${inputs.length} operands are more than a stream can hold`,
+      )
+    }
     if (this.#instructions >= MAX_INSTRUCTIONS) this.flush()
     for (let i = 0; i < inputs.length; i++) {
       const value = inputs[i]
@@ -187,7 +199,7 @@ export class Recorder {
       if (value.size > MAX_ELEMENTS) {
         throw new TilegradError(
           'ERR_SHAPE',
-          `a result of shape ${showShape(shape)} is above the limit of ${MAX_ELEMENTS} elements`,
+          `${OPCODE_NAMES.get(op.code)}: the result of shape ${showShape(shape)} is above the limit of ${MAX_ELEMENTS} elements`,
         )
       }
       // The recorder is no owner: a value starts with the one that `emit` hands to its caller.
@@ -203,8 +215,6 @@ export class Recorder {
     this.#length = at
     for (let i = 0; i < attributes.length; i++) this.#attribute(op, i, attributes[i]!)
     const count = this.#length - start
-    if (count > 0xffff)
-      throw new TilegradError('ERR_UNSUPPORTED', 'an instruction has more operands than a stream can hold')
     this.#words[start] = (op.code | (count << 16)) >>> 0
     this.#instructions++
     this.#schedule()
