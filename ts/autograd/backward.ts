@@ -5,6 +5,7 @@
  */
 
 import { TilegradError } from '../errors.ts'
+import { checkSameDtype, checkTensor, sharedDevice } from '../ops/apply.ts'
 import { add } from '../ops/elementwise.ts'
 import { full } from '../ops/creation.ts'
 import { collecting, keep } from '../scope.ts'
@@ -50,12 +51,15 @@ function seedOf(op: string, root: Tensor, gradient: Tensor | undefined): Tensor 
     }
     return full(root.shape, 1, { dtype: root.dtype, device: root.device })
   }
+  checkTensor(op, 'gradient', gradient)
   if (!sameShape(gradient.shape, root.shape)) {
     throw new TilegradError(
       'ERR_SHAPE',
       `${op}: gradient ${showShape(gradient.shape)} and tensor ${showShape(root.shape)} differ`,
     )
   }
+  checkSameDtype(op, root, gradient)
+  sharedDevice(op, root, gradient)
   return gradient.alias()
 }
 

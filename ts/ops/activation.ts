@@ -105,10 +105,11 @@ export function leakyRelu(z: Tensor, slope = 0.01): Tensor {
 /**
  * z above 0, α(eᶻ − 1) below.
  *
- * @param alpha default 1
+ * @param alpha ≥ 0, so that the sign of the result tells the sides apart in the gradient; default 1
  */
 export function elu(z: Tensor, alpha = 1): Tensor {
-  return activation('elu', z, [finite('elu: alpha', alpha)])
+  if (!(Number.isFinite(alpha) && alpha >= 0)) throw expected('elu: alpha', 'a finite number ≥ 0', alpha)
+  return activation('elu', z, [alpha])
 }
 
 /** 1/(1 + e⁻ᶻ), without overflow on either side. */

@@ -60,12 +60,17 @@ export function checkSameDtype(op: string, a: Tensor, b: Tensor): void {
   }
 }
 
+/** Throws `ERR_DTYPE` for a number that an i32 tensor cannot hold. */
+export function checkNumber(op: string, x: number, dtype: Dtype): void {
+  if (dtype === 'i32' && !(Number.isInteger(x) && x >= -(2 ** 31) && x < 2 ** 31)) {
+    throw new TilegradError('ERR_DTYPE', `${op}: ${x} does not fit the i32 operand; cast('f32') it first`)
+  }
+}
+
 /** A rank-0 value of the partner's dtype. The caller releases it once it has been used. */
 export function scalarValue(op: string, x: number, like: Tensor): Value {
   if (typeof x !== 'number') throw expected(`${op}: operand`, 'a tensor or a number', x)
-  if (like.dtype === 'i32' && !(Number.isInteger(x) && Math.abs(x) <= 2 ** 31)) {
-    throw new TilegradError('ERR_DTYPE', `${op}: ${x} does not fit the i32 operand; cast('f32') it first`)
-  }
+  checkNumber(op, x, like.dtype)
   if (like.dtype === 'bool')
     throw new TilegradError('ERR_DTYPE', `${op}: a number and a bool tensor do not mix; cast() the tensor first`)
   return like.device.recorder.emit('full', [], { dtype: like.dtype, shape: [] }, [x])

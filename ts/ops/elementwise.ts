@@ -5,7 +5,7 @@
  */
 
 import { track, type Vjp } from '../autograd/tape.ts'
-import type { Dtype } from '../dtype.ts'
+import { type Dtype, checkDtype } from '../dtype.ts'
 import { TilegradError, expected } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { broadcastShapes, sameShape } from '../shape.ts'
@@ -332,13 +332,16 @@ export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
  *
  * @param low lower end; default −Infinity
  * @param high upper end; default Infinity
- * @throws `ERR_ARGUMENT` when low > high or either is NaN
+ * @throws `ERR_ARGUMENT` when low > high or either is NaN, or no value of the dtype lies between them
  */
 export function clip(x: Tensor, low = -Infinity, high = Infinity): Tensor {
-  if (!(low <= high)) throw expected('clip: low and high', 'ordered numbers', [low, high])
+  if (typeof low !== 'number' || typeof high !== 'number' || !(low <= high)) {
+    throw expected('clip: low and high', 'ordered numbers', [low, high])
+  }
   checkTensor('clip', 'x', x)
   const [lo, hi] =
     x.dtype === 'i32' ? [Math.max(Math.ceil(low), -(2 ** 31)), Math.min(Math.floor(high), 2 ** 31 - 1)] : [low, high]
+  if (lo > hi) throw expected('clip: low and high', 'ends with a 32-bit whole number between them', [low, high])
   return unary(
     'clip',
     x,
@@ -352,6 +355,7 @@ export function clip(x: Tensor, low = -Infinity, high = Infinity): Tensor {
 /** The same numbers in another dtype. float → i32 truncates and saturates, NaN gives 0; → bool is ≠ 0. */
 export function cast(x: Tensor, dtype: Dtype): Tensor {
   checkTensor('cast', 'x', x)
+  checkDtype('cast', dtype)
   if (dtype === x.dtype) return track(x.detach(), 'cast', [x], [], (dy) => [dy])
   x.device.checkDtype('cast', dtype)
   const differentiable = dtype === 'f32' || dtype === 'f64'

@@ -15,7 +15,7 @@ import {
   showShape,
 } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
-import { checkSameDtype, checkTensor, sharedDevice, unary } from './apply.ts'
+import { checkNumber, checkSameDtype, checkTensor, sharedDevice, unary } from './apply.ts'
 import { sumTo } from './reduce.ts'
 
 /**
@@ -217,6 +217,8 @@ export function pad(
     }
   }
   if (typeof value !== 'number') throw expected('pad: value', 'a number', value)
+  if (x.dtype === 'bool' && value !== 0 && value !== 1) throw expected('pad: value in a bool tensor', '0 or 1', value)
+  checkNumber('pad', value, x.dtype)
   const before = pairs.map((p) => p[0]!)
   const shape = checkShape(
     'pad',
