@@ -1,6 +1,7 @@
 /** tilegrad's own contestants. Operands stay on the device, results are kept until the device has finished. */
 
-import { type Device, Tensor, linear, matmul, nn, optim, softmax, tensor } from 'tilegrad'
+import type { Tensor } from 'tilegrad'
+import { type Device, linear, matmul, nn, optim, softmax, tensor } from 'tilegrad'
 import { type Contestant, numbers, time } from './measure.ts'
 
 /** Results alive at once; a real service keeps a few, a benchmark must not keep thousands. */

@@ -28,7 +28,7 @@ export class Numpy {
       child.once('spawn', () => resolve(true))
     })
     if (!started) return undefined
-    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
     const hello = await lines.next()
     if (hello.done === true) return undefined
     return new Numpy(child, lines, (JSON.parse(hello.value) as { numpy: string }).numpy)
