@@ -98,39 +98,41 @@ unsafe fn copy_steps<S: Simd>(from: Source, width: usize, k: usize, to: *mut f32
 unsafe fn transpose_blocks<S: Simd>(from: Source, width: usize, k: usize, to: *mut f32, to_stride: usize) {
     let mut detour = [0.0_f32; MAX_LANES * 2 * MAX_LANES];
     let detour_stride = to_stride.next_multiple_of(S::LANES);
-    let whole = k / S::LANES * S::LANES;
-    for step in (0..whole).step_by(S::LANES) {
+    for step in (0..k).step_by(S::LANES) {
+        let steps = S::LANES.min(k - step);
+        let to = to.wrapping_add(step * to_stride);
+        if (width - 1) * from.stride + step + S::LANES > from.room {
+            // The last steps at the end of the operand.
+            for (j, i) in (0..steps).flat_map(|j| (0..to_stride).map(move |i| (j, i))) {
+                // SAFETY: inside the block and inside the place it goes to.
+                unsafe { *to.add(j * to_stride + i) = *from.data.add(i.min(width - 1) * from.stride + step + j) };
+            }
+            continue;
+        }
         // A tile narrower than a vector: each store's surplus is overwritten by the next one. Where the surplus would
         // leave the block or run over finished columns, the block takes a detour.
-        let in_place = to_stride.is_multiple_of(S::LANES)
-            || (to_stride < S::LANES && (step + S::LANES - 1) * to_stride + S::LANES <= k * to_stride);
+        let in_place = steps == S::LANES
+            && (to_stride.is_multiple_of(S::LANES)
+                || (to_stride < S::LANES && (step + S::LANES - 1) * to_stride + S::LANES <= k * to_stride));
         for group in (0..to_stride).step_by(S::LANES) {
             // Where a panel has no columns left, its last one is repeated.
             let first = group.min(width - 1);
             let rows = (width - first).min(S::LANES);
-            // SAFETY: reads `LANES` floats of rows below `width`; writes inside `to` by the condition above, or inside
-            // `detour`, which has `LANES` rows of up to 32 floats.
+            // SAFETY: reads `LANES` floats of rows below `width`, which the source has room for; writes inside `to` by
+            // the condition above, or inside `detour`, which has `LANES` rows of up to 32 floats.
             unsafe {
                 let first = from.data.add(first * from.stride + step);
                 if in_place {
-                    S::transpose(first, from.stride, rows, to.add(step * to_stride + group), to_stride);
+                    S::transpose(first, from.stride, rows, to.add(group), to_stride);
                 } else {
                     S::transpose(first, from.stride, rows, detour.as_mut_ptr().add(group), detour_stride);
                 }
             }
         }
         if !in_place {
-            for (j, row) in detour.chunks_exact(detour_stride).take(S::LANES).enumerate() {
+            for (j, row) in detour.chunks_exact(detour_stride).take(steps).enumerate() {
                 // SAFETY: step `step + j` has `to_stride` floats, and so has at least the row of the detour.
-                unsafe { to.add((step + j) * to_stride).copy_from_nonoverlapping(row.as_ptr(), to_stride) };
-            }
-        }
-    }
-    for step in whole..k {
-        for i in 0..to_stride {
-            // SAFETY: inside the block and inside the place it goes to.
-            unsafe {
-                *to.add(step * to_stride + i) = if i < width { *from.data.add(i * from.stride + step) } else { 0.0 };
+                unsafe { to.add(j * to_stride).copy_from_nonoverlapping(row.as_ptr(), to_stride) };
             }
         }
     }
