@@ -38,7 +38,8 @@ impl PackedB {
     pub fn new(cpu: &Cpu, b: Matrix) -> Result<Self> {
         assert!(b.fits(0), "PackedB: B is shorter than {} × {}", b.rows, b.cols);
         let kernels = Kernels::of(cpu.isa);
-        let count = b.cols.div_ceil(kernels.panel);
+        // Without rows there is nothing to pack, however many columns are claimed.
+        let count = if b.rows == 0 { 0 } else { b.cols.div_ceil(kernels.panel) };
         let mut panels = Buffer::zeroed(count * kernels.panel * b.rows)?;
         let to = Target(panels.as_mut_ptr());
         cpu.pool.run(count, &|panel| {
