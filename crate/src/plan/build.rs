@@ -160,7 +160,8 @@ impl<'a> Places<'a> {
     }
 
     /// An input of the chain whose block the result of instruction `op` can take over: nobody reads it after the chain,
-    /// no instruction of the chain reads it after `op`, all of it is read straight through, and under no second shape.
+    /// no instruction of the chain reads it after `op`, all of it is read straight through, and under no second shape. The
+    /// result is computed from it, so that whoever leaves out other results still finds it among the inputs.
     fn reusable(&self, draft: &Draft, op: u8, taken: u32) -> Option<(u8, u32)> {
         let result = draft.results[usize::from(op)];
         let last = draft.ops.last()?.instruction;
@@ -181,6 +182,7 @@ impl<'a> Places<'a> {
                 && self.live.last_read[register.root as usize] <= last
                 && aliases.count() == 1
                 && !read_later
+                && draft.depends_on[usize::from(op)] >> position & 1 == 1
                 && taken & (1 << position) == 0;
             fits.then_some((position as u8, block))
         })

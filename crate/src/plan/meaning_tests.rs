@@ -345,6 +345,9 @@ fn plans_mean_what_their_programs_mean() {
                 assert!(options.fuse || chain.ops.len() == 1);
                 assert!(chain.ops.len() <= super::MAX_CHAIN_OPS && chain.inputs.len() <= super::MAX_CHAIN_INPUTS);
                 assert!(!chain.outputs.is_empty() && chain.outputs.len() <= super::MAX_CHAIN_OUTPUTS);
+                let computed =
+                    |o: &super::ChainOutput| o.in_place_of.is_none_or(|input| o.depends_on >> input & 1 == 1);
+                assert!(chain.outputs.iter().all(computed));
                 chains += 1;
                 longest = longest.max(chain.ops.len());
                 reused += chain.outputs.iter().filter(|output| output.in_place_of.is_some()).count();

@@ -216,8 +216,8 @@ pub struct ChainOutput {
     pub operand: Operand,
     /// Bit `i`: it is computed from `inputs[i]`. Poison spreads by it.
     pub depends_on: u32,
-    /// The input that occupies exactly the same memory. It is dead after the chain, read straight through, and read by no
-    /// instruction after `op`.
+    /// The input that occupies exactly the same memory. The result is computed from it; it is dead after the chain, read
+    /// straight through, and read by no instruction after `op`.
     pub in_place_of: Option<u8>,
 }
 

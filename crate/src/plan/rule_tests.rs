@@ -210,6 +210,22 @@ fn memory_is_not_taken_over_before_its_last_reader_in_the_chain() {
 }
 
 #[test]
+fn memory_is_taken_over_only_by_what_is_computed_from_it() {
+    let mut w = Writer::default();
+    let x = w.input(F32, &[4, 4]);
+    let axes = [A::W(4), A::W(4), A::W(1)];
+    let a = w.like("softmax", &[x], &axes);
+    let shown = w.like("exp", &[a], &[]);
+    let b = w.like("neg", &[x], &[]);
+    let c = w.like("softmax", &[b], &axes);
+    w.output(shown);
+    w.output(c);
+    let plan = plan(&w);
+    let [chain] = chains(&plan)[..] else { panic!("{plan}") };
+    assert_eq!(chain.outputs.iter().map(|o| (o.op, o.in_place_of)).collect::<Vec<_>>(), [(0, None), (1, None)]);
+}
+
+#[test]
 fn poison_of_an_operand_reaches_only_what_is_computed_from_it() {
     let mut w = Writer::default();
     let (x, y) = (w.input(F32, &[4]), w.input(F32, &[4]));
