@@ -3,11 +3,17 @@
 pub mod activation;
 pub mod device;
 pub mod elementwise;
+pub mod gather;
 pub mod gemm;
 pub mod isa;
+pub mod loss;
 pub mod math;
+pub mod optim;
 pub mod pool;
+pub mod reduce;
+pub mod shape;
 mod share;
+pub mod softmax;
 
 pub use isa::Isa;
 pub use pool::Pool;

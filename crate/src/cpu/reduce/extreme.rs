@@ -1,0 +1,194 @@
+//! The largest and the smallest. Any order gives the same, so rows are folded over lanes and columns in place; a NaN wins.
+
+use std::ops::Range;
+
+use crate::cpu::share::{Shared, with_scratch};
+use crate::cpu::{Cpu, math};
+use crate::program::op::Middle;
+
+/// Independent extremes per row, so that a vector register compares at once and latencies overlap.
+const LANES: usize = 64;
+
+/// Columns whose extremes stay in the first-level cache while the rows go by.
+const STRIP: usize = 1024;
+
+/// Rows below which an axis is not cut for more tasks.
+const SHORTEST_PART: usize = 4096;
+
+/// Which one is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extreme {
+    Largest,
+    Smallest,
+}
+
+/// How words compare.
+pub(super) trait Ordered {
+    /// What is below, or above, everything.
+    fn least(extreme: Extreme) -> u32;
+    /// The winner of two; of equals either.
+    fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32;
+}
+
+/// f32 bits; NaN wins.
+pub(super) struct Floats;
+
+impl Ordered for Floats {
+    fn least(extreme: Extreme) -> u32 {
+        match extreme {
+            Extreme::Largest => f32::NEG_INFINITY.to_bits(),
+            Extreme::Smallest => f32::INFINITY.to_bits(),
+        }
+    }
+
+    #[inline(always)]
+    fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32 {
+        let (a, b) = (f32::from_bits(a), f32::from_bits(b));
+        if LARGEST { math::maximum(a, b).to_bits() } else { math::minimum(a, b).to_bits() }
+    }
+}
+
+/// i32.
+pub(super) struct Integers;
+
+impl Ordered for Integers {
+    fn least(extreme: Extreme) -> u32 {
+        match extreme {
+            Extreme::Largest => i32::MIN as u32,
+            Extreme::Smallest => i32::MAX as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32 {
+        let (a, b) = (a as i32, b as i32);
+        (if LARGEST { a.max(b) } else { a.min(b) }) as u32
+    }
+}
+
+/// What a task folds: results `columns` of outer index `outer` over the rows of `rows`.
+pub(super) struct Unit {
+    outer: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// Writes the extreme over the middle axis of `x` to `out`.
+pub(super) fn reduce<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: &[u32], out: &mut [u32]) {
+    let Middle { outer, count, inner } = axes;
+    let strips = inner.div_ceil(STRIP);
+    let picoseconds = x.len() as u64 * 100;
+    let most = count.div_ceil(SHORTEST_PART).max(1);
+    // Few results over a long axis: cut the axis, then fold the parts.
+    let parts = cpu.tasks(picoseconds, most * outer * strips).div_ceil(outer * strips).min(most);
+    let units = outer * parts * strips;
+    let unit = |index: usize| {
+        let (part, strip) = (index / strips % parts, index % strips);
+        Unit {
+            outer: index / strips / parts,
+            rows: count * part / parts..count * (part + 1) / parts,
+            columns: strip * STRIP..((strip + 1) * STRIP).min(inner),
+        }
+    };
+    let run = |out: &mut [u32]| {
+        let shared = Shared::new(out);
+        cpu.ranges(cpu.tasks(picoseconds, units), units, &|range| {
+            for index in range {
+                let unit = unit(index);
+                let start = index / strips * inner;
+                // SAFETY: every unit has its own results.
+                let results = unsafe { shared.part(start + unit.columns.start..start + unit.columns.end) };
+                results.fill(T::least(extreme));
+                T::fold(cpu, extreme, axes, &unit, x, results);
+            }
+        });
+    };
+    if parts == 1 {
+        return run(out);
+    }
+    with_scratch(outer * parts * inner, |partials| {
+        run(partials);
+        for (o, results) in out.chunks_exact_mut(inner).enumerate() {
+            let axes = Middle { outer, count: parts, inner };
+            let all = Unit { outer: o, rows: 0..parts, columns: 0..inner };
+            results.fill(T::least(extreme));
+            T::fold(cpu, extreme, axes, &all, partials, results);
+        }
+    });
+}
+
+/// The loops of one type, instantiated per instruction set: [`dispatch!`](crate::dispatch) needs concrete types.
+pub(super) trait Kernels: Ordered {
+    /// Folds the unit's part of `x` into `results`.
+    fn fold(cpu: &Cpu, extreme: Extreme, axes: Middle, unit: &Unit, x: &[u32], results: &mut [u32]);
+}
+
+macro_rules! kernels {
+    ($type:ident) => {
+        impl Kernels for $type {
+            fn fold(cpu: &Cpu, extreme: Extreme, axes: Middle, unit: &Unit, x: &[u32], results: &mut [u32]) {
+                crate::dispatch!(
+                    cpu.isa,
+                    fold::<$type>(
+                        extreme: Extreme = extreme,
+                        axes: Middle = axes,
+                        unit: &Unit = unit,
+                        x: &[u32] = x,
+                        results: &mut [u32] = results
+                    )
+                );
+            }
+        }
+    };
+}
+
+kernels!(Floats);
+kernels!(Integers);
+
+#[inline(always)]
+fn fold<T: Ordered, const FMA: bool>(extreme: Extreme, axes: Middle, unit: &Unit, x: &[u32], results: &mut [u32]) {
+    match extreme {
+        Extreme::Largest => fold_rows::<T, true>(axes, unit, x, results),
+        Extreme::Smallest => fold_rows::<T, false>(axes, unit, x, results),
+    }
+}
+
+#[inline(always)]
+fn fold_rows<T: Ordered, const LARGEST: bool>(axes: Middle, unit: &Unit, x: &[u32], results: &mut [u32]) {
+    let base = unit.outer * axes.count;
+    if axes.inner == 1 {
+        let row = &x[base + unit.rows.start..base + unit.rows.end];
+        results[0] = fold_row::<T, LARGEST>(row, results[0]);
+        return;
+    }
+    for row in unit.rows.clone() {
+        let start = (base + row) * axes.inner;
+        let row = &x[start + unit.columns.start..start + unit.columns.end];
+        for (result, &word) in results.iter_mut().zip(row) {
+            *result = T::pick::<LARGEST>(*result, word);
+        }
+    }
+}
+
+/// The extreme of `first` and a row.
+#[inline(always)]
+pub(super) fn fold_row<T: Ordered, const LARGEST: bool>(row: &[u32], first: u32) -> u32 {
+    let mut lanes = [first; LANES];
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for words in whole {
+        for (lane, &word) in lanes.iter_mut().zip(words) {
+            *lane = T::pick::<LARGEST>(*lane, word);
+        }
+    }
+    for (lane, &word) in lanes.iter_mut().zip(rest) {
+        *lane = T::pick::<LARGEST>(*lane, word);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = T::pick::<LARGEST>(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

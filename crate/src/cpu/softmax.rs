@@ -1,0 +1,433 @@
+//! Softmax and its logarithm over the middle of `[outer, count, inner]`, forward and backward.
+//!
+//! m = max x, e = exp(x − m), s = Σe: y = e/s, or x − m − ln s. Backward, softmax: dx = y ⊙ (dy − Σ dy⊙y); log-softmax:
+//! dx = dy − exp(y)·Σdy. A row is read from memory once and stays in the first-level cache for the rest; where `inner` > 1
+//! the same is done for a strip of columns. Sums go by position (32 lanes, then a tree), so −∞ appended to a row
+//! changes no bit of it. NaN, and a row of −∞ only, give NaN.
+
+use super::share::Shared;
+use super::{Cpu, math};
+use crate::program::op::Middle;
+
+/// Independent sums per row.
+const LANES: usize = 32;
+
+/// Elements of a row that are summed before their sums join the totals, so that errors hardly grow with the length.
+const BLOCK: usize = 2048;
+
+/// The same for columns.
+const BLOCK_ROWS: usize = 64;
+
+/// Columns that are worked on together.
+const STRIP: usize = 256;
+
+/// y ← softmax(x), or its logarithm.
+pub fn softmax(cpu: &Cpu, log: bool, axes: Middle, x: &[f32], y: &mut [f32]) {
+    over_strips(cpu, axes, y, 700, &|place, y| {
+        let x = &x[place.start..place.start + y.len()];
+        crate::dispatch!(
+            cpu.isa,
+            forward(log: bool = log, place: Strip = place, x: &[f32] = x, y: &mut [f32] = y)
+        );
+    });
+}
+
+/// dx from dy and the result y of the forward operation.
+pub fn softmax_grad(cpu: &Cpu, log: bool, axes: Middle, dy: &[f32], y: &[f32], dx: &mut [f32]) {
+    over_strips(cpu, axes, dx, if log { 700 } else { 300 }, &|place, dx| {
+        let range = place.start..place.start + dx.len();
+        let (dy, y) = (&dy[range.clone()], &y[range]);
+        crate::dispatch!(
+            cpu.isa,
+            backward(log: bool = log, place: Strip = place, dy: &[f32] = dy, y: &[f32] = y, dx: &mut [f32] = dx)
+        );
+    });
+}
+
+/// A part of a tensor that one call of a kernel works on: whole rows, or one strip of columns.
+#[derive(Clone, Copy)]
+struct Strip {
+    /// Where it begins in the tensor.
+    start: usize,
+    count: usize,
+    inner: usize,
+    /// Columns of the strip; `inner` when there is only one strip.
+    width: usize,
+}
+
+/// Calls `body` with every part of `out` and where it lies, on several threads if that is worth it.
+fn over_strips(cpu: &Cpu, axes: Middle, out: &mut [f32], picoseconds: u64, body: &(dyn Fn(Strip, &mut [f32]) + Sync)) {
+    let Middle { outer, count, inner } = axes;
+    let size = count * inner;
+    if outer * size == 0 {
+        return;
+    }
+    let strips = inner.div_ceil(STRIP);
+    let work = (outer * size) as u64 * picoseconds;
+    let shared = Shared::new(out);
+    if strips == 1 {
+        cpu.ranges(cpu.tasks(work, outer), outer, &|range| {
+            let start = range.start * size;
+            // SAFETY: ranges of outer indices are disjoint.
+            let out = unsafe { shared.part(start..range.end * size) };
+            body(Strip { start, count, inner, width: inner }, out);
+        });
+        return;
+    }
+    // A strip's columns lie among those of other strips: only one task may hold the slice around them at a time.
+    cpu.ranges(cpu.tasks(work, outer), outer, &|range| {
+        for o in range {
+            for strip in 0..strips {
+                let first = strip * STRIP;
+                let width = STRIP.min(inner - first);
+                // SAFETY: ranges of outer indices are disjoint, and a task's strips come one after the other.
+                let out = unsafe { shared.part(o * size + first..(o + 1) * size - (inner - first - width)) };
+                body(Strip { start: o * size + first, count, inner, width }, out);
+            }
+        }
+    });
+}
+
+#[inline(always)]
+fn forward<const FMA: bool>(log: bool, place: Strip, x: &[f32], y: &mut [f32]) {
+    match (place.inner, log) {
+        (1, false) => rows::<FMA, false>(place.count, x, y),
+        (1, true) => rows::<FMA, true>(place.count, x, y),
+        (_, false) => columns::<FMA, false>(place, x, y),
+        (_, true) => columns::<FMA, true>(place, x, y),
+    }
+}
+
+#[inline(always)]
+fn rows<const FMA: bool, const LOG: bool>(count: usize, x: &[f32], y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(count).zip(y.chunks_exact_mut(count)) {
+        if LOG {
+            let (max, log_sum) = max_and_log_sum::<FMA>(x);
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - max) - log_sum;
+            }
+        } else {
+            let max = row_max(x);
+            let scale = 1.0 / exp_row::<FMA>(x, max, y);
+            for y in y {
+                *y *= scale;
+            }
+        }
+    }
+}
+
+/// The largest of a row, and ln Σ exp(x − largest): also what the cross-entropy needs.
+#[inline(always)]
+pub(super) fn max_and_log_sum<const FMA: bool>(x: &[f32]) -> (f32, f32) {
+    let max = row_max(x);
+    let mut totals = [0.0; LANES];
+    for x in x.chunks(BLOCK) {
+        let mut sums = [0.0; LANES];
+        let (whole, rest) = x.as_chunks::<LANES>();
+        for x in whole {
+            for i in 0..LANES {
+                sums[i] += math::exp::<FMA>(x[i] - max);
+            }
+        }
+        for (sum, &x) in sums.iter_mut().zip(rest) {
+            *sum += math::exp::<FMA>(x - max);
+        }
+        add(&mut totals, &sums);
+    }
+    (max, math::log::<FMA>(fold(totals)))
+}
+
+/// The largest of a row. A NaN may be lost: it is met again by the exponential.
+#[inline(always)]
+fn row_max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for i in 0..LANES {
+            lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = if x > *lane { x } else { *lane };
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// y ← exp(x − max); returns Σy.
+#[inline(always)]
+fn exp_row<const FMA: bool>(x: &[f32], max: f32, y: &mut [f32]) -> f32 {
+    let mut totals = [0.0; LANES];
+    for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)) {
+        let mut sums = [0.0; LANES];
+        let (whole, rest) = x.as_chunks::<LANES>();
+        let (y_whole, y_rest) = y.as_chunks_mut::<LANES>();
+        for (x, y) in whole.iter().zip(y_whole) {
+            for i in 0..LANES {
+                y[i] = math::exp::<FMA>(x[i] - max);
+                sums[i] += y[i];
+            }
+        }
+        for ((sum, &x), y) in sums.iter_mut().zip(rest).zip(y_rest) {
+            *y = math::exp::<FMA>(x - max);
+            *sum += *y;
+        }
+        add(&mut totals, &sums);
+    }
+    fold(totals)
+}
+
+#[inline(always)]
+fn add(totals: &mut [f32], sums: &[f32]) {
+    for (total, &sum) in totals.iter_mut().zip(sums) {
+        *total += sum;
+    }
+}
+
+/// The sum over lanes, pairwise.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn columns<const FMA: bool, const LOG: bool>(place: Strip, x: &[f32], y: &mut [f32]) {
+    let Strip { count, inner, width, .. } = place;
+    for (x, y) in x.chunks(count * inner).zip(y.chunks_mut(count * inner)) {
+        let mut max = [f32::NEG_INFINITY; STRIP];
+        let max = &mut max[..width];
+        for x in x.chunks(inner) {
+            for (max, &x) in max.iter_mut().zip(x) {
+                *max = if x > *max { x } else { *max };
+            }
+        }
+        let (mut totals, mut sums) = ([0.0; STRIP], [0.0; STRIP]);
+        let (totals, sums) = (&mut totals[..width], &mut sums[..width]);
+        for (x, y) in x.chunks(BLOCK_ROWS * inner).zip(y.chunks_mut(BLOCK_ROWS * inner)) {
+            sums.fill(0.0);
+            for (x, y) in x.chunks(inner).zip(y.chunks_mut(inner)) {
+                for (((y, &x), &max), sum) in y.iter_mut().zip(x).zip(&*max).zip(&mut *sums) {
+                    *y = math::exp::<FMA>(x - max);
+                    *sum += *y;
+                }
+            }
+            add(totals, sums);
+        }
+        for total in &mut *totals {
+            *total = if LOG { math::log::<FMA>(*total) } else { 1.0 / *total };
+        }
+        for (x, y) in x.chunks(inner).zip(y.chunks_mut(inner)) {
+            for (((y, &x), &max), &total) in y.iter_mut().zip(x).zip(&*max).zip(&*totals) {
+                *y = if LOG { (x - max) - total } else { *y * total };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn backward<const FMA: bool>(log: bool, place: Strip, dy: &[f32], y: &[f32], dx: &mut [f32]) {
+    match (place.inner, log) {
+        (1, false) => grad_rows::<FMA, false>(place.count, dy, y, dx),
+        (1, true) => grad_rows::<FMA, true>(place.count, dy, y, dx),
+        (_, false) => grad_columns::<FMA, false>(place, dy, y, dx),
+        (_, true) => grad_columns::<FMA, true>(place, dy, y, dx),
+    }
+}
+
+/// What is summed: dy⊙y, or dy.
+#[inline(always)]
+fn term<const LOG: bool>(dy: f32, y: f32) -> f32 {
+    if LOG { dy } else { dy * y }
+}
+
+#[inline(always)]
+fn slope<const FMA: bool, const LOG: bool>(dy: f32, y: f32, sum: f32) -> f32 {
+    if LOG { math::madd::<FMA>(-math::exp::<FMA>(y), sum, dy) } else { y * (dy - sum) }
+}
+
+#[inline(always)]
+fn grad_rows<const FMA: bool, const LOG: bool>(count: usize, dy: &[f32], y: &[f32], dx: &mut [f32]) {
+    for ((dy, y), dx) in dy.chunks_exact(count).zip(y.chunks_exact(count)).zip(dx.chunks_exact_mut(count)) {
+        let mut totals = [0.0; LANES];
+        for (dy, y) in dy.chunks(BLOCK).zip(y.chunks(BLOCK)) {
+            let mut sums = [0.0; LANES];
+            let (dy_whole, dy_rest) = dy.as_chunks::<LANES>();
+            let (y_whole, y_rest) = y.as_chunks::<LANES>();
+            for (dy, y) in dy_whole.iter().zip(y_whole) {
+                for i in 0..LANES {
+                    sums[i] += term::<LOG>(dy[i], y[i]);
+                }
+            }
+            for ((sum, &dy), &y) in sums.iter_mut().zip(dy_rest).zip(y_rest) {
+                *sum += term::<LOG>(dy, y);
+            }
+            add(&mut totals, &sums);
+        }
+        let sum = fold(totals);
+        for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
+            *dx = slope::<FMA, LOG>(dy, y, sum);
+        }
+    }
+}
+
+#[inline(always)]
+fn grad_columns<const FMA: bool, const LOG: bool>(place: Strip, dy: &[f32], y: &[f32], dx: &mut [f32]) {
+    let Strip { count, inner, width, .. } = place;
+    let size = count * inner;
+    for ((dy, y), dx) in dy.chunks(size).zip(y.chunks(size)).zip(dx.chunks_mut(size)) {
+        let (mut totals, mut sums) = ([0.0; STRIP], [0.0; STRIP]);
+        let (totals, sums) = (&mut totals[..width], &mut sums[..width]);
+        for (dy, y) in dy.chunks(BLOCK_ROWS * inner).zip(y.chunks(BLOCK_ROWS * inner)) {
+            sums.fill(0.0);
+            for (dy, y) in dy.chunks(inner).zip(y.chunks(inner)) {
+                for ((sum, &dy), &y) in sums.iter_mut().zip(dy).zip(y) {
+                    *sum += term::<LOG>(dy, y);
+                }
+            }
+            add(totals, sums);
+        }
+        for ((dy, y), dx) in dy.chunks(inner).zip(y.chunks(inner)).zip(dx.chunks_mut(inner)) {
+            for (((dx, &dy), &y), &total) in dx.iter_mut().zip(dy).zip(y).zip(&*totals) {
+                *dx = slope::<FMA, LOG>(dy, y, total);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Isa, Pool};
+
+    const SHAPES: [(usize, usize, usize); 15] = [
+        (0, 3, 1),
+        (3, 0, 1),
+        (3, 2, 0),
+        (4, 1, 1),
+        (3, 7, 1),
+        (5, 32, 1),
+        (1000, 33, 1),
+        (3, 1031, 1),
+        (1, 70_001, 1),
+        (2, 1, 3),
+        (3, 5, 2),
+        (2, 130, 17),
+        (3, 67, 256),
+        (2, 9, 257),
+        (2, 300, 700),
+    ];
+
+    fn every_cpu() -> impl Iterator<Item = Cpu> {
+        Isa::available().into_iter().map(|isa| Cpu { isa, pool: Pool::new(3).unwrap() })
+    }
+
+    fn floats(count: usize, seed: u32) -> Vec<f32> {
+        let word = |i: u32| i.wrapping_mul(0x9e37_79b9).wrapping_add(seed.wrapping_mul(0x85eb_ca6b)) >> 8;
+        (0..count as u32).map(|i| word(i) as f32 / 1_048_576.0 - 8.0).collect()
+    }
+
+    /// Calls `check` with the values of every row, in f64, of each tensor.
+    fn each_row(
+        (outer, count, inner): (usize, usize, usize),
+        tensors: &[&[f32]],
+        mut check: impl FnMut(Vec<Vec<f64>>),
+    ) {
+        for row in 0..outer * inner {
+            let start = row / inner * count * inner + row % inner;
+            let values = |t: &&[f32]| (0..count).map(|i| f64::from(t[start + i * inner])).collect();
+            check(tensors.iter().map(values).collect());
+        }
+    }
+
+    #[test]
+    fn forward_and_backward_follow_the_formulas() {
+        for cpu in every_cpu() {
+            for shape in SHAPES {
+                let (outer, count, inner) = shape;
+                let axes = Middle { outer, count, inner };
+                let (x, dy) = (floats(outer * count * inner, 1), floats(outer * count * inner, 2));
+                for log in [false, true] {
+                    let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+                    softmax(&cpu, log, axes, &x, &mut y);
+                    softmax_grad(&cpu, log, axes, &dy, &y, &mut dx);
+                    each_row(shape, &[&x, &dy, &y, &dx], |rows| {
+                        let [x, dy, y, dx] = &rows[..] else { unreachable!() };
+                        let max = x.iter().copied().fold(f64::MIN, f64::max);
+                        let log_sum = x.iter().map(|x| (x - max).exp()).sum::<f64>().ln();
+                        let soft: Vec<f64> = x.iter().map(|x| (x - max - log_sum).exp()).collect();
+                        let dot: f64 = dy.iter().zip(&soft).map(|(a, b)| if log { *a } else { a * b }).sum();
+                        let scale: f64 = dy.iter().zip(&soft).map(|(a, b)| (if log { *a } else { a * b }).abs()).sum();
+                        for i in 0..x.len() {
+                            let want = if log { x[i] - max - log_sum } else { soft[i] };
+                            assert!(
+                                (y[i] - want).abs() <= 1e-6 * want.abs() + 1e-7 * f64::from(log),
+                                "{shape:?} {log}"
+                            );
+                            let slope = if log { dy[i] - soft[i] * dot } else { soft[i] * (dy[i] - dot) };
+                            let budget =
+                                2e-6 * (if log { 1.0 } else { 0.0 } * dy[i].abs() + soft[i] * (dy[i].abs() + scale));
+                            assert!(
+                                (dx[i] - slope).abs() <= budget + 1e-7 * slope.abs(),
+                                "{shape:?} {log}: {} {slope}",
+                                dx[i]
+                            );
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_and_infinite_values_behave_as_ieee_says() {
+        let inf = f32::INFINITY;
+        for cpu in every_cpu() {
+            for inner in [1, 2] {
+                let row = |values: [f32; 3]| {
+                    let x: Vec<f32> = values.iter().flat_map(|&v| vec![v; inner]).collect();
+                    let mut y = vec![0.0; x.len()];
+                    softmax(&cpu, false, Middle { outer: 1, count: 3, inner }, &x, &mut y);
+                    [y[0], y[inner], y[2 * inner]]
+                };
+                assert_eq!(row([1e30, 1e30, -1e30]), [0.5, 0.5, 0.0]);
+                assert_eq!(row([0.0, -inf, 0.0]), [0.5, 0.0, 0.5]);
+                for undefined in [[-inf, -inf, -inf], [0.0, inf, 0.0], [f32::NAN, 0.0, 0.0]] {
+                    assert!(row(undefined).iter().all(|y| y.is_nan()), "{undefined:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_rows_and_appended_nothing_change_no_bit() {
+        for isa in Isa::available() {
+            let (one, three) = (Cpu { isa, pool: Pool::new(1).unwrap() }, Cpu { isa, pool: Pool::new(3).unwrap() });
+            for (count, inner) in [(33, 1), (1000, 1), (100, 3), (100, 300)] {
+                let x = floats(50 * count * inner, 3);
+                let run = |cpu: &Cpu, outer, count, x: &[f32]| {
+                    let mut y = vec![0.0; x.len()];
+                    softmax(cpu, false, Middle { outer, count, inner }, x, &mut y);
+                    y.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+                };
+                let all = run(&three, 50, count, &x);
+                assert!(all == run(&one, 50, count, &x));
+                let mut alone = x[..count * inner].to_vec();
+                alone.resize((count + 70) * inner, f32::NEG_INFINITY);
+                assert!(all[..count * inner] == run(&three, 1, count + 70, &alone)[..count * inner]);
+            }
+        }
+    }
+}
