@@ -43,9 +43,9 @@ impl Slab<'_> {
     /// Computes the tiles of some rows and panels (both counted from the slab's first) over the slab's blocks of K.
     fn compute_part(&self, tiles: Range<usize>, panels: Range<usize>) {
         let problem = self.problem;
-        let mut panel = Panel::new();
+        let mut local = Local::new();
         let mut step =
-            |first: usize, count: usize, block: usize| self.compute_step(&tiles, first, count, block, &mut panel);
+            |first: usize, count: usize, block: usize| self.compute_step(&tiles, first, count, block, &mut local);
         let rows = self.tiles.range(tiles.start).start..self.tiles.range(tiles.end - 1).end;
         if rows.len() * self.depth() * size_of::<f32>() <= RESIDENT_A {
             let mut first = panels.start;
@@ -96,7 +96,7 @@ impl Slab<'_> {
     }
 
     /// Computes `count` panels from `first` on over one block of K.
-    fn compute_step(&self, tiles: &Range<usize>, first: usize, count: usize, block: usize, local: &mut Panel) {
+    fn compute_step(&self, tiles: &Range<usize>, first: usize, count: usize, block: usize, local: &mut Local) {
         let problem = self.problem;
         let width = self.kernels.panel;
         let (k0, k) = self.block(block);
@@ -117,14 +117,16 @@ impl Slab<'_> {
             (Right::Memory(source), None) if source.stride == 1 && columns == count * width => {
                 // The first tile reads B where it lies and leaves it packed for the others, if there are any.
                 if tiles.len() > 1 {
-                    pack = local.as_mut_ptr();
+                    pack = local.panel.as_mut_ptr();
                 }
                 (source.at(column, k0).data, source.k_stride, width)
             }
             (Right::Memory(source), None) => {
                 // SAFETY: the source holds these columns and steps; the panel has room for a block.
-                unsafe { (self.kernels.interleave)(source.at(column, k0), columns, k, local.as_mut_ptr(), width) };
-                (local.as_ptr(), width, 0)
+                unsafe {
+                    (self.kernels.interleave)(source.at(column, k0), columns, k, local.panel.as_mut_ptr(), width);
+                };
+                (local.panel.as_ptr(), width, 0)
             }
         };
         let last = k0 + k == problem.k;
@@ -159,15 +161,15 @@ impl Slab<'_> {
             // job alone computes these rows and columns.
             unsafe {
                 if problem.turned {
-                    self.turned_tile(&t, instance, rows.len(), columns, width);
+                    self.turned_tile(&t, instance, rows.len(), columns, width, &mut local.edge);
                 } else if columns < width {
-                    narrow_tile(&t, instance, rows.len(), columns, width);
+                    narrow_tile(&t, instance, rows.len(), columns, width, &mut local.edge);
                 } else {
                     instance(&t);
                 }
             }
             if !pack.is_null() {
-                (b, b_stride, pack) = (local.as_ptr(), self.kernels.panel, std::ptr::null_mut());
+                (b, b_stride, pack) = (local.panel.as_ptr(), self.kernels.panel, std::ptr::null_mut());
             }
         }
     }
@@ -176,8 +178,16 @@ impl Slab<'_> {
     ///
     /// # Safety
     /// As for the tile, but C and z hold `columns` runs of `rows` floats, and the bias `rows` floats.
-    unsafe fn turned_tile(&self, t: &Tile, instance: TileFn, rows: usize, columns: usize, width: usize) {
-        let mut c = [0.0_f32; MAX_TILE];
+    unsafe fn turned_tile(
+        &self,
+        t: &Tile,
+        instance: TileFn,
+        rows: usize,
+        columns: usize,
+        width: usize,
+        edge: &mut Edge,
+    ) {
+        let c = &mut edge.c;
         // SAFETY: the caller's promise; the scratch has room for the widest tile.
         unsafe {
             if t.add {
@@ -207,10 +217,8 @@ impl Slab<'_> {
 ///
 /// # Safety
 /// As for the tile, with `columns` in place of its width.
-unsafe fn narrow_tile(t: &Tile, instance: TileFn, rows: usize, columns: usize, width: usize) {
-    let mut c = [0.0_f32; MAX_TILE];
-    let mut z = [0.0_f32; MAX_TILE];
-    let mut bias = [0.0_f32; MAX_PANEL];
+unsafe fn narrow_tile(t: &Tile, instance: TileFn, rows: usize, columns: usize, width: usize, edge: &mut Edge) {
+    let Edge { c, z, bias } = edge;
     // SAFETY: rows and columns are inside C, z and the bias; the scratch has room for the widest tile.
     unsafe {
         let copy = |from: *const f32, to: *mut f32| to.copy_from_nonoverlapping(from, columns);
@@ -233,6 +241,25 @@ unsafe fn narrow_tile(t: &Tile, instance: TileFn, rows: usize, columns: usize, w
             }
         }
     }
+}
+
+/// What a compute job needs for itself.
+struct Local {
+    panel: Panel,
+    edge: Edge,
+}
+
+impl Local {
+    fn new() -> Self {
+        Self { panel: Panel::new(), edge: Edge { c: [0.0; MAX_TILE], z: [0.0; MAX_TILE], bias: [0.0; MAX_PANEL] } }
+    }
+}
+
+/// Scratch for tiles that do not go straight into C.
+struct Edge {
+    c: [f32; MAX_TILE],
+    z: [f32; MAX_TILE],
+    bias: [f32; MAX_PANEL],
 }
 
 /// One block of one panel of B, packed just before it is used.

@@ -3,10 +3,11 @@
 //! The contract of the sum over K: blocks of 256, inside a block one chain of fused multiply-adds from zero (a product and
 //! a sum where the instruction set has none), block sums added in ascending order. An element's bits depend on its row
 //! of op(A), its column of op(B) and K, and on nothing else: not on the number of rows, the threads, the tiling, the
-//! packing, or on how the operands lie in memory. K = 0 gives zeros (plus bias, through the activation).
+//! packing, or on how the operands lie in memory. (Only which NaN comes out of several is left open.) K = 0 gives zeros
+//! (plus bias, through the activation).
 //!
-//! [`kernels`] holds the instances per instruction set of [`tile`] (the microkernel over [`simd`]) and [`pack`];
-//! [`driver`] cuts a product into jobs. No general α and β, no other dtypes.
+//! `kernels` holds the instances per instruction set of `tile` (the microkernel over `simd`) and `pack`; `driver` cuts a
+//! product into slabs and packs them, `compute` works through them. No general α and β, no other dtypes.
 
 mod batched;
 mod buffer;
