@@ -157,6 +157,14 @@ export class Recorder {
     }
   }
 
+  #foreign(value: Value): TilegradError {
+    const [here, there] = [this.backend.kind, value.recorder.backend.kind]
+    return new TilegradError(
+      'ERR_DEVICE_MISMATCH',
+      `an operand lives on another device (${there}) than the others (${here}); move one with await x.to(device)`,
+    )
+  }
+
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
@@ -186,7 +194,10 @@ export class Recorder {
     if (this.#instructions >= MAX_INSTRUCTIONS) this.flush()
     for (let i = 0; i < inputs.length; i++) {
       const value = inputs[i]
-      if (value != null && value.epoch !== this.#epoch) this.#bind(value)
+      if (value == null) continue
+      // Register and slot numbers of another device would name something else here.
+      if (value.recorder !== this) throw this.#foreign(value)
+      if (value.epoch !== this.#epoch) this.#bind(value)
     }
     const start = this.#length
     this.#reserve(2 + outputCount * 9 + inputs.length)
