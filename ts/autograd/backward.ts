@@ -8,7 +8,7 @@ import { TilegradError } from '../errors.ts'
 import { checkSameDtype, checkTensor, sharedDevice } from '../ops/apply.ts'
 import { add } from '../ops/elementwise.ts'
 import { full } from '../ops/creation.ts'
-import { collecting, keep } from '../scope.ts'
+import { collecting, currentScope, keep } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import type { Node } from './tape.ts'
@@ -30,10 +30,14 @@ export function gradientsOf(root: Tensor, targets: readonly Node[], createGraph:
   const seed = seedOf('grad', root, undefined)
   const found = new Map<Node, Tensor | null>(targets.map((t) => [t, null]))
   withRecording(createGraph && recording(), () => walk(start, seed, found, createGraph), 'grad')
+  // The walk keeps what it hands out beyond every scope; here it belongs to whoever asked, like any result.
+  for (const gradient of found.values()) if (gradient !== null) currentScope()?.push(gradient)
   return targets.map((t) => found.get(t) ?? null)
 }
 
 function startNode(op: string, root: Tensor): Node {
+  // Nothing below needs the value itself, but a disposed tensor is not to be used.
+  void root.value
   const start = nodeOf(root)
   if (start === null) {
     throw new TilegradError('ERR_ARGUMENT', `${op}: nothing that led to this tensor requires a gradient`)
@@ -52,6 +56,8 @@ function seedOf(op: string, root: Tensor, gradient: Tensor | undefined): Tensor 
     return full(root.shape, 1, { dtype: root.dtype, device: root.device })
   }
   checkTensor(op, 'gradient', gradient)
+  checkSameDtype(op, root, gradient)
+  sharedDevice(op, root, gradient)
   if (!sameShape(gradient.shape, root.shape)) {
     throw new TilegradError(
       'ERR_SHAPE',
