@@ -1,7 +1,8 @@
 /** Gradients of functions: `grad`, `valueAndGrad`, `customGrad`. They leave every `grad` field alone. */
 
 import { TilegradError, expected } from '../errors.ts'
-import { checkSynchronous } from '../scope.ts'
+import { checkSameDtype, checkTensor, sharedDevice } from '../ops/apply.ts'
+import { checkSynchronous, collecting, currentScope } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { zerosLike } from '../ops/creation.ts'
@@ -99,22 +100,28 @@ export function customGrad(
   if (typeof forward !== 'function') throw expected('customGrad: forward', 'a function', forward)
   if (typeof backward !== 'function') throw expected('customGrad: backward', 'a function', backward)
   return (...inputs) => {
-    const made = withRecording(false, () => forward(inputs), 'customGrad')
+    for (const x of inputs) checkTensor('customGrad', 'inputs', x)
+    const [made, inside] = collecting(() => withRecording(false, () => forward(inputs), 'customGrad'))
+    currentScope()?.push(...inside)
     if (!(made instanceof Tensor)) throw expected('customGrad: the result of forward', 'a tensor', made)
-    // A forward that returns an input must not put that input on the tape twice.
-    const out = made.detach()
-    if (!inputs.includes(made)) made.dispose()
+    // What forward did not make itself (an input, a tensor it keeps) must not get a place on the tape from here.
+    const out = inside.includes(made) && !made.requiresGrad ? made : made.detach()
     return track(out, 'customGrad', inputs, [...inputs, out], (dy, saved) => {
       const grads = backward(dy, saved.slice(0, inputs.length), saved[inputs.length]!)
       checkSynchronous('customGrad', grads)
       if (!Array.isArray(grads) || grads.length !== inputs.length) {
         throw expected('customGrad: the result of backward', `an array of ${inputs.length} gradients`, grads)
       }
-      grads.forEach((g: Tensor | null, i) => {
-        if (g !== null && !sameShape(g.shape, inputs[i]!.shape)) {
+      grads.forEach((g: unknown, i) => {
+        if (g === null) return
+        const input = inputs[i]!
+        checkTensor('customGrad', `gradient ${i}`, g)
+        checkSameDtype('customGrad', input, g)
+        sharedDevice('customGrad', dy, g)
+        if (!sameShape(g.shape, input.shape)) {
           throw new TilegradError(
             'ERR_SHAPE',
-            `customGrad: gradient ${i} has shape ${showShape(g.shape)}, its input ${showShape(inputs[i]!.shape)}`,
+            `customGrad: gradient ${i} has shape ${showShape(g.shape)}, its input ${showShape(input.shape)}`,
           )
         }
       })
