@@ -1,6 +1,7 @@
 /** Modules one after the other. */
 
 import { expected } from '../errors.ts'
+import { collecting, currentScope } from '../scope.ts'
 import type { Tensor } from '../tensor.ts'
 import { Module } from './module.ts'
 
@@ -32,9 +33,13 @@ export class Sequential extends Module {
   /** The output of the last module. */
   forward(x: Tensor): Tensor {
     let current = x
+    // Whether `current` was made here: what a module owns, a parameter or a buffer, is not ours to free.
+    let ours = false
     for (let i = 0; i < this.length; i++) {
-      const next = this[i]!.forward(current)
-      if (current !== x && current !== next) current.dispose()
+      const [next, made] = collecting(() => this[i]!.forward(current))
+      currentScope()?.push(...made)
+      if (ours && current !== next) current.dispose()
+      ours = made.includes(next) || (ours && current === next)
       current = next
     }
     return current
