@@ -114,15 +114,18 @@ export abstract class Module {
     const problems: string[] = []
     for (const [name, tensor] of own) {
       const entry = given.has(name) ? state[name] : undefined
-      if (entry === undefined) {
+      if (!given.has(name)) {
         if (strict) problems.push(`missing ${name}`)
+      } else if (!isEntry(entry)) {
+        problems.push(`${name} is no entry with shape and data`)
       } else if (!sameShape(entry.shape, tensor.shape) || entry.data.length !== tensor.size) {
         problems.push(`${name} is ${showShape(entry.shape)} instead of ${showShape(tensor.shape)}`)
       }
     }
     if (strict) for (const name of given) if (!own.has(name)) problems.push(`unexpected ${name}`)
     if (problems.length > 0) throw new TilegradError('ERR_FORMAT', `loadStateDict: ${problems.join('; ')}`)
-    for (const [name, tensor] of own) if (given.has(name)) write(tensor, state[name]!.data)
+    for (const [name, tensor] of own)
+      if (given.has(name)) tensor.device.recorder.overwrite(tensor.value, state[name]!.data)
   }
 
   #walk(prefix: string, visit: (name: string, value: unknown) => void): void {
@@ -133,10 +136,7 @@ export abstract class Module {
   }
 }
 
-/** Changes a tensor in place, so that slabs and other views of the same memory see it. */
-function write(target: Tensor, data: TypedArray): void {
-  const { recorder } = target.device
-  const source = recorder.upload(target.dtype, target.shape, data)
-  recorder.emitMany('assign', [target.value, source], [])
-  source.release()
+/** A state may come out of a file, so its form is checked and not only its sizes. */
+function isEntry(entry: StateEntry | undefined): entry is StateEntry {
+  return Array.isArray(entry?.shape) && typeof entry.data?.length === 'number'
 }

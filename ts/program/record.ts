@@ -9,7 +9,7 @@
  */
 
 import type { Backend } from '../backend/backend.ts'
-import type { Dtype, TypedArray } from '../dtype.ts'
+import { type Dtype, type TypedArray, allocate } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
 import { MAX_ELEMENTS, type Shape, showShape } from '../shape.ts'
 import { DTYPE_CODES, MAGIC, NONE, OPCODES, OPCODE_NAMES, type Opcode, type OpcodeName } from './opcodes.ts'
@@ -105,6 +105,16 @@ export class Recorder {
     }
     value.slot = slot
     return value
+  }
+
+  /** Replaces the elements of a value in place, so that every view of its memory sees them. */
+  overwrite(value: Value, data: TypedArray): void {
+    // A state may come from another dtype, or out of a file: the device gets what the value holds.
+    const elements = allocate(value.dtype, value.size)
+    elements.set(data)
+    const source = this.upload(value.dtype, value.shape, elements)
+    this.emitMany('assign', [value, source], [])
+    source.release()
   }
 
   /** Counts estimated work (flops) of the instruction just recorded; a long stream is flushed. */
