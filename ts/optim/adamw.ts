@@ -35,7 +35,7 @@ export class AdamW extends Optimizer {
   readonly #betas: readonly [number, number]
   readonly #eps: number
   readonly #weightDecay: number
-  readonly #moments: readonly { readonly m: Value; readonly v: Value }[]
+  readonly #moments: readonly { readonly m: Tensor; readonly v: Tensor }[]
 
   constructor(parameters: Iterable<Tensor>, options: AdamWOptions = {}) {
     super('AdamW', parameters, options.lr ?? 1e-3)
@@ -57,14 +57,14 @@ export class AdamW extends Optimizer {
     const { m, v } = this.#moments[index]!
     slab.device.recorder.emitMany(
       'adamw',
-      [slab.value, m, v, slab.steps, ...operands],
+      [slab.memory.value, m.value, v.value, slab.steps.value, ...operands],
       [],
       [this.lr, ...this.#betas, this.#eps, this.#weightDecay, segments],
     )
   }
 
   /** @internal */
-  protected override state(slab: Slab, index: number): Record<string, Value> {
+  protected override state(slab: Slab, index: number): Record<string, Tensor> {
     const { m, v } = this.#moments[index]!
     return { steps: slab.steps, m, v }
   }

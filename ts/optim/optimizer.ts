@@ -85,11 +85,9 @@ export abstract class Optimizer {
     const { lr } = this
     const slabs = await Promise.all(
       this.slabs.map(async (slab, i) => {
-        const names = Object.entries(this.state(slab, i))
-        const handles = names.map(([, value]) => new Tensor(slab.device, value.retain(), false))
-        const reads = await Promise.all(handles.map((t) => t.data()))
-        for (const t of handles) t.dispose()
-        return Object.fromEntries(names.map(([name], j) => [name, reads[j]!]))
+        const state = Object.entries(this.state(slab, i))
+        const reads = await Promise.all(state.map(([, tensor]) => tensor.data()))
+        return Object.fromEntries(state.map(([name], j) => [name, reads[j]!]))
       }),
     )
     return { lr, slabs }
@@ -108,17 +106,12 @@ export abstract class Optimizer {
     const lr = atLeastZero(`${this.#name}: lr`, state.lr)
     const writes: (() => void)[] = []
     this.slabs.forEach((slab, i) => {
-      const given = state.slabs[i]!
-      for (const [name, value] of Object.entries(this.state(slab, i))) {
+      const given = state.slabs[i] ?? {}
+      for (const [name, { value }] of Object.entries(this.state(slab, i))) {
         const data = Object.hasOwn(given, name) ? given[name] : undefined
         if (data?.length !== value.size)
           throw mismatch(`${name} should have ${value.size} elements, not ${data?.length ?? 'none'}`)
-        writes.push(() => {
-          const { recorder } = slab.device
-          const source = recorder.upload(value.dtype, value.shape, data)
-          recorder.emitMany('assign', [value, source], [])
-          source.release()
-        })
+        writes.push(() => slab.device.recorder.overwrite(value, data))
       }
     })
     for (const write of writes) write()
@@ -134,7 +127,7 @@ export abstract class Optimizer {
   ): void
 
   /** @internal What has to be saved for one slab. */
-  protected abstract state(slab: Slab, index: number): Record<string, Value>
+  protected abstract state(slab: Slab, index: number): Record<string, Tensor>
 }
 
 /** @internal */

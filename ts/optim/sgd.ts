@@ -38,7 +38,7 @@ export class SGD extends Optimizer {
   readonly #dampening: number
   readonly #weightDecay: number
   readonly #nesterov: boolean
-  readonly #velocity: readonly (Value | null)[]
+  readonly #velocity: readonly (Tensor | null)[]
 
   constructor(parameters: Iterable<Tensor>, options: SGDOptions) {
     super('SGD', parameters, options?.lr)
@@ -64,14 +64,14 @@ export class SGD extends Optimizer {
   ): void {
     slab.device.recorder.emitMany(
       'sgd',
-      [slab.value, this.#velocity[index]!, slab.steps, ...operands],
+      [slab.memory.value, this.#velocity[index]?.value ?? null, slab.steps.value, ...operands],
       [],
       [this.lr, this.#momentum, this.#dampening, this.#weightDecay, +this.#nesterov, segments],
     )
   }
 
   /** @internal */
-  protected override state(slab: Slab, index: number): Record<string, Value> {
+  protected override state(slab: Slab, index: number): Record<string, Tensor> {
     const velocity = this.#velocity[index]
     return velocity == null ? { steps: slab.steps } : { steps: slab.steps, momentum: velocity }
   }

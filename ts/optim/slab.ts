@@ -8,8 +8,9 @@ import type { Device } from '../device.ts'
 import { type Dtype, allocate } from '../dtype.ts'
 import { expected } from '../errors.ts'
 import type { Value } from '../program/value.ts'
-import { MAX_ELEMENTS } from '../shape.ts'
-import type { Tensor } from '../tensor.ts'
+import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
+import { MAX_ELEMENTS, sameShape, showShape } from '../shape.ts'
+import { Tensor } from '../tensor.ts'
 import { TilegradError } from '../errors.ts'
 
 /** Parameters start at multiples of this many elements: 256 bytes, what the strictest GPUs ask of a binding. */
@@ -23,10 +24,10 @@ export class Slab {
   readonly offsets: readonly number[]
   /** Elements, gaps included. */
   readonly size: number
-  /** The memory itself. */
-  readonly value: Value
+  /** The memory itself. A tensor, like all state here, so that it is freed with the optimiser. */
+  readonly memory: Tensor
   /** How many updates each parameter has received, i32, on the device. */
-  readonly steps: Value
+  readonly steps: Tensor
 
   private constructor(parameters: readonly Tensor[]) {
     const { device, dtype } = parameters[0]!
@@ -46,8 +47,8 @@ export class Slab {
       )
     }
     this.size = end
-    this.value = this.zeros()
-    this.steps = device.recorder.upload('i32', [parameters.length], allocate('i32', parameters.length))
+    this.memory = this.zeros()
+    this.steps = zeroed(device, 'i32', parameters.length)
     this.#moveIn()
   }
 
@@ -68,8 +69,8 @@ export class Slab {
   }
 
   /** Zeroed memory of the slab's size, for the optimiser's state. */
-  zeros(): Value {
-    return this.device.recorder.upload(this.dtype, [this.size], allocate(this.dtype, this.size))
+  zeros(): Tensor {
+    return zeroed(this.device, this.dtype, this.size)
   }
 
   /** Parameters that have a gradient: their gradients' values, and [index, offset] for each. */
@@ -77,16 +78,35 @@ export class Slab {
     const values: Value[] = []
     const segments: number[] = []
     this.parameters.forEach((p, i) => {
-      if (p.grad === null || p.grad.disposed) return
-      values.push(p.grad.value)
+      const { grad } = p
+      if (grad === null || grad.disposed) return
+      this.#check(p, grad)
+      values.push(grad.value)
       segments.push(i, this.offsets[i]!)
     })
     return { values, segments }
   }
 
+  /** A gradient may have been assigned by hand, and another optimiser may have moved the parameter. */
+  #check(parameter: Tensor, gradient: Tensor): void {
+    if (parameter.value.storage !== this.memory.value.storage) {
+      throw new TilegradError(
+        'ERR_ARGUMENT',
+        'optimiser: a parameter has been taken over by another optimiser made later; use that one, and drop this one',
+      )
+    }
+    if (!sameShape(parameter.shape, gradient.shape)) {
+      const [wanted, given] = [showShape(parameter.shape), showShape(gradient.shape)]
+      throw new TilegradError('ERR_SHAPE', `optimiser: a parameter of shape ${wanted} has a gradient of shape ${given}`)
+    }
+    checkSameDtype('optimiser', parameter, gradient)
+    sharedDevice('optimiser', parameter, gradient)
+  }
+
   #moveIn(): void {
     const { recorder } = this.device
-    const { dtype, value } = this
+    const { dtype } = this
+    const { value } = this.memory
     const views = this.parameters.map((p, i) =>
       recorder.emit('view', [value], { dtype, shape: p.shape, storage: value.storage }, [this.offsets[i]!]),
     )
@@ -95,4 +115,8 @@ export class Slab {
       p.replaceValue(views[i]!)
     })
   }
+}
+
+function zeroed(device: Device, dtype: Dtype, size: number): Tensor {
+  return new Tensor(device, device.recorder.upload(dtype, [size], allocate(dtype, size)), false)
 }
