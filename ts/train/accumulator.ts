@@ -7,10 +7,11 @@
 import { noGrad } from '../autograd/tape.ts'
 import { TilegradError, expected } from '../errors.ts'
 import { add, greater, isFinite, logicalAnd, mul, reciprocal, sqrt, where } from '../ops/elementwise.ts'
+import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
 import type { Parts } from '../ops/loss.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
-import { keep, scope } from '../scope.ts'
+import { currentScope, keep, scope } from '../scope.ts'
 import { showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 
@@ -101,12 +102,15 @@ export class GradientAccumulator {
   flush(): StepResult | null {
     const count = this.#count
     if (count === null) return null
+    const gradients = this.#gradients(count)
     this.#count = null
     this.#microBatches = 0
     return noGrad(() =>
       scope(() => {
+        // Kept through the window's scopes, the count now goes the way of the other results.
+        currentScope()?.push(count)
         const scale = reciprocal(where(greater(count, 0), count, 1))
-        const total = this.#squaredNorm(count)
+        const total = squaredNorm(gradients, count)
         const applied = logicalAnd(greater(count, 0), isFinite(total))
         const norm = mul(sqrt(total), scale)
         this.optimizer.step({ scale, ok: applied })
@@ -116,10 +120,19 @@ export class GradientAccumulator {
     )
   }
 
-  #squaredNorm(like: Tensor): Tensor {
-    const { device, dtype } = like
-    const gradients = this.optimizer.parameters.flatMap((p) => (p.grad === null ? [] : [p.grad.value]))
-    if (gradients.length === 0) return full([], 0, { device, dtype })
-    return new Tensor(device, device.recorder.emit('squaredNorm', gradients, { dtype, shape: [] }))
+  /** What the window has added up. One norm and one count decide over all of it, so it lives in one place. */
+  #gradients(count: Tensor): Tensor[] {
+    return this.optimizer.parameters.flatMap(({ grad }) => {
+      if (grad === null || grad.disposed) return []
+      sharedDevice('GradientAccumulator', count, grad)
+      checkSameDtype('GradientAccumulator', count, grad)
+      return [grad]
+    })
   }
+}
+
+function squaredNorm(gradients: readonly Tensor[], { device, dtype }: Tensor): Tensor {
+  if (gradients.length === 0) return full([], 0, { device, dtype })
+  const values = gradients.map((gradient) => gradient.value)
+  return new Tensor(device, device.recorder.emit('squaredNorm', values, { dtype, shape: [] }))
 }
