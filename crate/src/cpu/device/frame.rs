@@ -3,6 +3,7 @@
 //! Pointers, not slices, until a kernel is called: two input slots may view the same words. [`Frame::bind`] refuses the
 //! bindings under which a kernel would write what it also reads; what is left may be shared, never changed.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::failure::Failure;
@@ -156,6 +157,10 @@ impl Frame {
     /// # Errors
     /// [`Error::Internal`] if the operand lies outside its memory: a plan that does not fit its program.
     fn pointer(&self, operand: &Operand) -> Result<*mut u32> {
+        if operand.numel == 0 {
+            // An arena for nothing but empty values is not even allocated.
+            return Ok(NonNull::dangling().as_ptr());
+        }
         let (storage, offset) = match self.home(operand) {
             Some((storage, offset)) => (&**storage, offset),
             None => (
@@ -164,7 +169,7 @@ impl Frame {
             ),
         };
         match offset.checked_add(operand.numel) {
-            // SAFETY: the offset lies inside the block, or at its end for no elements.
+            // SAFETY: the offset lies inside the block.
             Some(end) if end <= storage.words() => Ok(unsafe { storage.pointer().add(offset) }),
             _ => Err(Error::Internal("an operand lies outside its memory".into())),
         }
@@ -274,5 +279,24 @@ impl Word for i32 {
 impl Word for u32 {
     fn holds(_: Dtype) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Location;
+    use crate::shape::Dims;
+
+    #[test]
+    fn empty_values_need_no_arena() {
+        let location = Location { base: Base::Arena, offset: 0 };
+        let none = Operand { register: 0, value: 0, location, dtype: Dtype::F32, dims: Dims::default(), numel: 0 };
+        let one = Operand { numel: 1, ..none };
+        let frame = Frame::default();
+        // SAFETY: there is no memory that anybody could change.
+        let (none, one) = unsafe { (frame.read::<f32>(&none), frame.read::<f32>(&one)) };
+        assert!(none.is_ok_and(<[f32]>::is_empty));
+        assert!(one.is_err());
     }
 }
