@@ -47,7 +47,7 @@ export interface Version {
 export interface Binding {
   /**
    * Finishes all work and frees everything; rejects with the first failure nobody has been told about. All later calls
-   * throw `ERR_DEVICE_LOST`.
+   * fail with `ERR_DEVICE_LOST`.
    */
   close(id: number): Promise<void>
 

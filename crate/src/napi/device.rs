@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Object, ObjectRef, TypedArray, TypedArrayType};
+use napi::bindgen_prelude::{Object, TypedArray, TypedArrayType};
 use napi::{Env, JsValue};
 use napi_derive::napi;
 
-use super::failure::{Outcome, guard};
+use super::failure::{Outcome, guard, refused};
 use super::promise::promise;
 use super::registry;
 use crate::cpu;
@@ -83,16 +83,24 @@ pub fn try_read(env: Env, id: u32, slot: u32, into: TypedArray, any_size: bool) 
 /// transferred or resized.
 #[napi(ts_return_type = "Promise<void>")]
 pub fn read<'env>(env: &'env Env, id: u32, slot: u32, into: TypedArray<'env>) -> napi::Result<Object<'env>> {
-    let (entry, target) = guard(*env, || Ok((registry::get(id)?, target(&into)?)))?;
-    let kept = Object::from_raw(env.raw(), into.raw()).create_ref::<false>()?;
-    settled_by(env, Some(kept), None, |done| entry.device.read(slot, target, done).map_err(Into::into))
+    guard(*env, || {
+        let (entry, target) = (registry::get(id)?, target(&into)?);
+        let kept = Object::from_raw(env.raw(), into.raw()).create_ref::<false>().map_err(refused)?;
+        let (done, promise) = promise(env, Some(kept), None)?;
+        entry.device.read(slot, target, done);
+        Ok(promise)
+    })
 }
 
 /// Resolves when all work submitted so far is done; rejects with the first failure nobody has been told about.
 #[napi(ts_return_type = "Promise<void>")]
 pub fn sync(env: &Env, id: u32) -> napi::Result<Object<'_>> {
-    let entry = guard(*env, || registry::get(id))?;
-    settled_by(env, None, None, |done| entry.device.sync(done).map_err(Into::into))
+    guard(*env, || {
+        let entry = registry::get(id)?;
+        let (done, promise) = promise(env, None, None)?;
+        entry.device.sync(done);
+        Ok(promise)
+    })
 }
 
 /// Does what `sync` does at once, if all work is done; false means that nothing happened.
@@ -102,13 +110,20 @@ pub fn try_sync(env: Env, id: u32) -> napi::Result<bool> {
 }
 
 /// Finishes all work and frees everything; rejects with the first failure nobody has been told about. All later calls
-/// throw `ERR_DEVICE_LOST`.
+/// fail with `ERR_DEVICE_LOST`.
 #[napi(ts_return_type = "Promise<void>")]
 pub fn close(env: &Env, id: u32) -> napi::Result<Object<'_>> {
-    let entry = guard(*env, || registry::get(id))?;
-    let closed = std::rc::Rc::clone(&entry);
-    let report = Box::new(move |env| closed.report_closed(env));
-    settled_by(env, None, Some(report), |done| entry.device.close(done).map_err(Into::into))
+    guard(*env, || {
+        let entry = registry::get(id)?;
+        let report = move |env| {
+            if let Ok(entry) = registry::get(id) {
+                entry.report_closed(env);
+            }
+        };
+        let (done, promise) = promise(env, None, Some(Box::new(report)))?;
+        entry.device.close(done);
+        Ok(promise)
+    })
 }
 
 /// Counters of a device; bytes unless said otherwise.
@@ -148,18 +163,6 @@ pub fn stats(env: Env, id: u32) -> napi::Result<DeviceStats> {
             plan_misses: statistics.plan_misses as f64,
         })
     })
-}
-
-fn settled_by(
-    env: &Env,
-    kept: Option<ObjectRef<false>>,
-    before: Option<super::promise::Before>,
-    start: impl FnOnce(cpu::device::Done) -> Outcome<()>,
-) -> napi::Result<Object<'_>> {
-    let (done, promise) = promise(env, kept, before)?;
-    // A refused job drops `done`, which rejects the promise; what is thrown here comes first.
-    guard(*env, || start(done))?;
-    Ok(promise)
 }
 
 /// The elements of a typed array, by its kind.

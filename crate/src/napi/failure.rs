@@ -20,6 +20,12 @@ pub(super) fn guard<T>(env: Env, body: impl FnOnce() -> Outcome<T>) -> napi::Res
     outcome.map_err(|failure| to_js(env, &failure))
 }
 
+/// Node's refusal of something that should always work.
+pub(super) fn refused(error: napi::Error) -> Arc<Failure> {
+    let napi::Error { status, reason, .. } = error;
+    Error::Internal(format!("Node refuses: {status} {reason}")).into()
+}
+
 /// The error that throws, or rejects with, a JavaScript error object. From here on the failure counts as told.
 pub(super) fn to_js(env: Env, failure: &Failure) -> napi::Error {
     failure.mark_seen();

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use napi::bindgen_prelude::{Object, ObjectRef};
 use napi::{Env, JsDeferred};
 
-use super::failure::to_js;
+use super::failure::{Outcome, refused, to_js};
 use crate::cpu::device::{Done, Failure};
 use crate::error::Error;
 
 type Settle = Box<dyn FnOnce(Env) -> napi::Result<()>>;
 
 /// What runs on the JavaScript thread just before the promise is settled.
-pub(super) type Before = Box<dyn FnOnce(Env)>;
+pub(super) type Before = Box<dyn FnOnce(Env) + Send>;
 
 /// A promise that must be settled: dropped without that, it rejects.
 struct Pending {
@@ -22,17 +22,13 @@ struct Pending {
     before: Option<Before>,
 }
 
-// SAFETY: the deferred is made to be settled from any thread; the reference and the callback are only touched on the
-// JavaScript thread, inside `settle`'s closure, or not at all.
-unsafe impl Send for Pending {}
-
 /// Makes a promise and what settles it. `kept` stays alive, and `before` waits, until then.
 pub(super) fn promise(
     env: &Env,
     kept: Option<ObjectRef<false>>,
     before: Option<Before>,
-) -> napi::Result<(Done, Object<'_>)> {
-    let (deferred, promise) = env.create_deferred::<(), Settle>()?;
+) -> Outcome<(Done, Object<'_>)> {
+    let (deferred, promise) = env.create_deferred::<(), Settle>().map_err(refused)?;
     let mut pending = Pending { deferred: Some(deferred), kept, before };
     Ok((Box::new(move |result| pending.settle(result)), promise))
 }

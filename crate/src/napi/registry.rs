@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use napi::Env;
 
-use super::failure::Outcome;
+use super::failure::{Outcome, refused};
 use crate::cpu::device::Device;
 use crate::error::Error;
 
@@ -57,7 +57,7 @@ pub(super) fn insert(env: Env, device: Device) -> Outcome<u32> {
         }
     });
     // Without the hook, a thread could write into memory of an environment that is gone.
-    hook.map_err(|error| Error::NoDevice(format!("Node refuses a cleanup hook: {error}")))?;
+    hook.map_err(refused)?;
     DEVICES.with_borrow_mut(|devices| devices.push(Some(Rc::new(Entry { device, reported: Cell::new(0) }))));
     Ok(id as u32)
 }

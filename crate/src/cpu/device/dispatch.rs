@@ -1,13 +1,22 @@
-//! From an instruction to its kernel: the operands as slices, the attributes as arguments. One arm per operation, so that
-//! a new one does not compile until it has a kernel.
+//! From an instruction to its kernel: operands as slices, attributes as arguments. The match has no rest, so that a new
+//! operation does not compile until it has a kernel.
 
 use super::engine::Engine;
-use super::frame::Frame;
+use super::frame::{Frame, Word};
+use super::operands::Operands;
 use super::prepare::Prepared;
-use super::products::{Products, operand};
+use super::products::Products;
+use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
+use crate::cpu::loss::{cross_entropy, cross_entropy_grad};
+use crate::cpu::optim::{Gate, adamw, sgd, squared_norm};
+use crate::cpu::reduce::reduce;
+use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
+use crate::cpu::softmax::{softmax, softmax_grad};
+use crate::cpu::{Cpu, elementwise};
 use crate::error::{Error, Result};
 use crate::plan::Kernel;
-use crate::program::op::Op;
+use crate::program::op::{AdamW, Op, Sgd};
+use crate::shape::Dims;
 
 impl Engine {
     /// Runs one instruction whose operands all exist.
@@ -15,20 +24,115 @@ impl Engine {
     /// # Errors
     /// What the data shows to be wrong; nothing has been changed in place then.
     pub(super) fn dispatch(&mut self, kernel: &Kernel, prepared: &Prepared, frame: &Frame) -> Result<()> {
+        // SAFETY: this is the instruction that runs now, and below every position is asked for once.
+        let on = unsafe { Operands::new(kernel, frame) };
         let cpu = &*self.cpu;
-        let mut products = Products { cpu, weights: &mut self.weights, frame };
+        let mut products = Products { cpu, weights: &mut self.weights, on };
         match &kernel.op {
-            Op::Matmul { transpose_a, transpose_b } => products.matmul(kernel, prepared, *transpose_a, *transpose_b),
-            Op::Linear { activation, save_z } => products.linear(kernel, *activation, *save_z),
-            Op::LinearGrad { wanted, .. } => products.linear_grad(kernel, prepared, *wanted, |_, _, _, _| {}),
-            Op::Assign => {
-                let (target, source) = (operand(kernel, 0)?, operand(kernel, 1)?);
-                // SAFETY: `Frame::bind` has refused a target that overlaps its source.
-                let (target, source) = unsafe { (frame.write::<u32>(target)?, frame.read::<u32>(source)?) };
-                target.copy_from_slice(source);
-                Ok(())
+            Op::Assign => assign(cpu, on.changed::<u32>(0)?, on.input(1)?),
+            Op::AddInto => add_into(cpu, on.operand(0)?.dtype, on.changed(0)?, on.input(1)?),
+            Op::Reduce { kind, axes } => {
+                reduce(cpu, *kind, *axes, on.operand(0)?.dtype, on.input(0)?, on.output(0)?);
             }
-            other => Err(Error::Internal(format!("no kernel for {other:?}"))),
+            Op::Softmax { log, axes } => softmax(cpu, *log, *axes, on.input(0)?, on.output(0)?),
+            Op::SoftmaxGrad { log, axes } => {
+                softmax_grad(cpu, *log, *axes, on.input(0)?, on.input(1)?, on.output(0)?);
+            }
+            Op::Matmul { transpose_a, transpose_b } => products.matmul(prepared, *transpose_a, *transpose_b)?,
+            Op::Linear { activation, save_z } => products.linear(*activation, *save_z)?,
+            Op::LinearGrad { wanted, .. } => products.linear_grad(prepared, *wanted)?,
+            Op::CrossEntropy { ignore_index } => loss(cpu, on, *ignore_index)?,
+            Op::CrossEntropyGrad { ignore_index } => {
+                let (logits, targets, log_sums) = (on.input(0)?, on.input(1)?, on.input(2)?);
+                let upstream = on.input(3)?;
+                cross_entropy_grad(cpu, *ignore_index, logits, targets, log_sums, upstream, on.output(0)?)
+                    .map_err(|bad| outside("target", bad))?;
+            }
+            Op::Transpose { permutation } => {
+                transpose(cpu, &on.operand(0)?.dims, permutation, on.input(0)?, on.output(0)?);
+            }
+            Op::Concat { axis } => joined(cpu, on, kernel.inputs.len(), *axis as usize)?,
+            Op::Slice { starts } => {
+                slice(cpu, &on.operand(0)?.dims, starts, &on.result(0)?.dims, on.input(0)?, on.output(0)?);
+            }
+            Op::Pad { before, value } => {
+                let (from, to) = (on.operand(0)?, on.result(0)?);
+                let value = elementwise::scalar(&frame.scalars, *value, to.dtype);
+                pad(cpu, &from.dims, before, &to.dims, value, on.input(0)?, on.output(0)?);
+            }
+            Op::Gather { axis } => {
+                let along = along(&on.operand(0)?.dims, *axis as usize);
+                gather(cpu, along, on.input(0)?, on.input(1)?, on.output(0)?).map_err(|bad| outside("index", bad))?;
+            }
+            Op::ScatterAdd { axis } => {
+                let to = on.result(0)?;
+                let along = along(&to.dims, *axis as usize);
+                scatter_add(cpu, along, to.dtype, on.input(0)?, on.input(1)?, on.output(0)?)
+                    .map_err(|bad| outside("index", bad))?;
+            }
+            Op::SquaredNorm => on.output(0)?.fill(squared_norm(cpu, &on.inputs_from(0)?)),
+            Op::Sgd(rule) => sgd_step(cpu, on, rule)?,
+            Op::AdamW(rule) => adamw_step(cpu, on, rule)?,
+            Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
+                return Err(Error::Internal(format!("{:?} is no kernel", kernel.op)));
+            }
         }
+        Ok(())
     }
+}
+
+fn loss(cpu: &Cpu, on: Operands, ignore_index: i32) -> Result<()> {
+    let (losses, log_sums, count) = (on.output(0)?, on.output(1)?, on.output::<f32>(2)?);
+    let counted = cross_entropy(cpu, ignore_index, on.input(0)?, on.input(1)?, losses, log_sums)
+        .map_err(|bad| outside("target", bad))?;
+    count.fill(counted as f32);
+    Ok(())
+}
+
+fn joined(cpu: &Cpu, on: Operands, operands: usize, axis: usize) -> Result<()> {
+    let size = |dims: &Dims| dims.get(axis).copied().unwrap_or(1);
+    let parts = (0..operands)
+        .map(|position| Ok((on.input::<u32>(position)?, size(&on.operand(position)?.dims))))
+        .collect::<Result<Vec<_>>>()?;
+    concat(cpu, &on.result(0)?.dims, axis, &parts, on.output(0)?);
+    Ok(())
+}
+
+fn sgd_step(cpu: &Cpu, on: Operands, rule: &Sgd) -> Result<()> {
+    let velocity = match on.optional::<f32>(1)? {
+        Some(_) => Some(on.changed(1)?),
+        None => None,
+    };
+    let (lr, gate) = (on.scalar(rule.lr)?, gate(on, 3)?);
+    sgd(cpu, rule, lr, gate, on.changed(0)?, velocity, on.changed(2)?, &on.inputs_from(5)?);
+    Ok(())
+}
+
+fn adamw_step(cpu: &Cpu, on: Operands, rule: &AdamW) -> Result<()> {
+    let slabs = [on.changed(0)?, on.changed(1)?, on.changed(2)?];
+    adamw(cpu, rule, on.scalar(rule.lr)?, gate(on, 4)?, slabs, on.changed(3)?, &on.inputs_from(6)?);
+    Ok(())
+}
+
+/// What scales and gates an update: two rank-0 operands, the first at `position`.
+fn gate(on: Operands, position: usize) -> Result<Gate> {
+    fn first<T: Word>(operand: Option<&[T]>) -> Option<T> {
+        operand?.first().copied()
+    }
+    let scale = first(on.optional::<f32>(position)?);
+    let ok = first(on.optional::<u32>(position + 1)?).map(|word| word != 0);
+    Ok(Gate { scale, ok })
+}
+
+/// An axis of a shape, with what lies before and after it.
+fn along(dims: &Dims, axis: usize) -> Axis {
+    let product = |dims: &[u32]| dims.iter().map(|&size| size as usize).product();
+    let (before, rest) = dims.split_at(axis.min(dims.len()));
+    let (size, after) = rest.split_first().map_or((1, rest), |(&size, after)| (size as usize, after));
+    Axis { outer: product(before), size, inner: product(after) }
+}
+
+fn outside(what: &str, bad: BadIndex) -> Error {
+    let BadIndex { position, index, size } = bad;
+    Error::Argument(format!("{what} {index} at position {position} is outside [0, {size})"))
 }

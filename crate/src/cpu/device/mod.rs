@@ -11,6 +11,7 @@ mod failure;
 mod frame;
 mod machine;
 mod memory;
+mod operands;
 mod prepare;
 mod products;
 mod queue;

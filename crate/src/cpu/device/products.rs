@@ -3,25 +3,27 @@
 
 use std::sync::Arc;
 
-use super::frame::Frame;
 use super::memory::Storage;
+use super::operands::Operands;
 use super::prepare::Prepared;
 use super::weights::Weights;
 use crate::cpu::Cpu;
 use crate::cpu::activation::Activation;
 use crate::cpu::gemm::{Epilogue, Items, Matrix, gemm, gemm_batched};
-use crate::error::{Error, Result};
-use crate::plan::{Base, Kernel, Operand};
-use crate::program::op::Wanted;
+use crate::cpu::reduce::reduce;
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::plan::{Base, Operand};
+use crate::program::op::{Middle, ReduceOp, Wanted};
 
-/// What products need besides their operands.
+/// What products need.
 pub struct Products<'a> {
     /// The machine.
     pub cpu: &'a Cpu,
     /// Packed copies.
     pub weights: &'a mut Weights,
     /// The operands.
-    pub frame: &'a Frame,
+    pub on: Operands<'a>,
 }
 
 /// Product of all dimensions but the last `inner`.
@@ -42,84 +44,59 @@ fn matrix<'a>(data: &'a [f32], dims: &[u32], transposed: bool) -> Matrix<'a> {
 
 impl Products<'_> {
     /// `[a, b]` → c.
-    pub fn matmul(&mut self, kernel: &Kernel, prepared: &Prepared, transpose_a: bool, transpose_b: bool) -> Result<()> {
-        let (a, b, c) = (operand(kernel, 0)?, operand(kernel, 1)?, result(kernel, 0)?);
-        // SAFETY: a plan keeps results apart from operands; this kernel changes only its result.
-        let (left, right, to) = unsafe { (self.frame.read(a)?, self.frame.read(b)?, self.frame.write(c)?) };
-        let mut left = matrix(left, &a.dims, transpose_a);
-        let right = matrix(right, &b.dims, transpose_b);
+    pub fn matmul(&mut self, prepared: &Prepared, transpose_a: bool, transpose_b: bool) -> Result<()> {
+        let (a, b) = (self.on.operand(0)?, self.on.operand(1)?);
+        let mut left = matrix(self.on.input(0)?, &a.dims, transpose_a);
+        let right = matrix(self.on.input(1)?, &b.dims, transpose_b);
+        let to = self.on.output(0)?;
         if let Prepared::Batches { a, b } = prepared {
             let items = |matrix, offsets| Items { matrix, offsets };
             return gemm_batched(self.cpu, items(left, a), items(right, b), to);
         }
         if !transpose_a {
-            // One b for all of a's batch: its rows follow each other.
+            // One b for all of a's batch, whose rows follow each other.
             left.rows = outer(&a.dims, 1);
         }
         self.gemm(left, right, b, to, Epilogue::NONE)
     }
 
     /// `[x, weight, bias?]` → y, z?.
-    pub fn linear(&mut self, kernel: &Kernel, activation: Activation, save_z: bool) -> Result<()> {
-        let (x, weight, y) = (operand(kernel, 0)?, operand(kernel, 1)?, result(kernel, 0)?);
-        // SAFETY: as in `matmul`.
-        let (rows, panel, to) = unsafe { (self.frame.read(x)?, self.frame.read(weight)?, self.frame.write(y)?) };
-        let bias = match kernel.inputs.get(2).and_then(Option::as_ref) {
-            // SAFETY: as in `matmul`.
-            Some(bias) => Some(unsafe { self.frame.read(bias) }?),
-            None => None,
-        };
-        let z = if save_z {
-            // SAFETY: as in `matmul`.
-            Some(unsafe { self.frame.write(result(kernel, 1)?) }?)
-        } else {
-            None
-        };
-        let left = Matrix::new(rows, outer(&x.dims, 1), last(&x.dims));
-        self.gemm(left, matrix(panel, &weight.dims, false), weight, to, Epilogue { bias, activation, z })
+    pub fn linear(&mut self, activation: Activation, save_z: bool) -> Result<()> {
+        let (x, weight) = (self.on.operand(0)?, self.on.operand(1)?);
+        let left = Matrix::new(self.on.input(0)?, outer(&x.dims, 1), last(&x.dims));
+        let right = matrix(self.on.input(1)?, &weight.dims, false);
+        let z = if save_z { Some(self.on.output(1)?) } else { None };
+        let epilogue = Epilogue { bias: self.on.optional(2)?, activation, z };
+        self.gemm(left, right, weight, self.on.output(0)?, epilogue)
     }
 
     /// `[dy, saved?, x?, weight?]` → dx?, dweight?, dbias?: dz = dy ⊙ act′(saved), dx = dz·Wᵀ, dW = xᵀ·dz, db = Σ dz.
-    pub fn linear_grad(
-        &mut self,
-        kernel: &Kernel,
-        prepared: &Prepared,
-        wanted: Wanted,
-        column_sums: impl FnOnce(&Cpu, &[f32], usize, &mut [f32]),
-    ) -> Result<()> {
-        let dy = operand(kernel, 0)?;
+    pub fn linear_grad(&mut self, prepared: &Prepared, wanted: Wanted) -> Result<()> {
+        let dy = self.on.operand(0)?;
         let (m, n) = (outer(&dy.dims, 1), last(&dy.dims));
-        // SAFETY: as in `matmul`; the scratch is this step's alone.
-        let dz: &[f32] = unsafe {
-            match prepared {
-                Prepared::Derivative { dz: chain, .. } => {
-                    let saved = operand(kernel, 1)?;
-                    let dz = self.frame.scratch(dy.numel)?;
-                    let inputs = [self.frame.read(dy)?, self.frame.read(saved)?];
-                    chain.run(self.cpu, &inputs, &mut [dz], &[]);
-                    floats(dz)
-                }
-                _ => self.frame.read(dy)?,
+        let dz: &[u32] = match prepared {
+            Prepared::Derivative { dz, words } => {
+                let scratch = self.on.scratch(*words)?;
+                dz.run(self.cpu, &[self.on.input(0)?, self.on.input(1)?], &mut [scratch], &[]);
+                scratch
             }
+            _ => self.on.input(0)?,
         };
-        let gradient = Matrix::new(dz, m, n);
+        let gradient = Matrix::new(floats(dz), m, n);
         let mut results = 0..;
-        let mut next = || result(kernel, results.next().unwrap_or(usize::MAX));
+        let mut next = || results.next().unwrap_or(usize::MAX);
         if wanted.dx {
-            let (weight, dx) = (operand(kernel, 3)?, next()?);
-            // SAFETY: as in `matmul`.
-            let (panel, to) = unsafe { (self.frame.read(weight)?, self.frame.write(dx)?) };
-            self.gemm(gradient, matrix(panel, &weight.dims, true), weight, to, Epilogue::NONE)?;
+            let weight = self.on.operand(3)?;
+            let right = matrix(self.on.input(3)?, &weight.dims, true);
+            self.gemm(gradient, right, weight, self.on.output(next())?, Epilogue::NONE)?;
         }
         if wanted.dweight {
-            let (x, dweight) = (operand(kernel, 2)?, next()?);
-            // SAFETY: as in `matmul`.
-            let (rows, to) = unsafe { (self.frame.read(x)?, self.frame.write(dweight)?) };
-            gemm(self.cpu, Matrix::new(rows, m, last(&x.dims)).t(), gradient, to, Epilogue::NONE)?;
+            let x = Matrix::new(self.on.input(2)?, m, last(&self.on.operand(2)?.dims));
+            gemm(self.cpu, x.t(), gradient, self.on.output(next())?, Epilogue::NONE)?;
         }
         if wanted.dbias {
-            // SAFETY: as in `matmul`.
-            column_sums(self.cpu, dz, n, unsafe { self.frame.write(next()?) }?);
+            let columns = Middle { outer: 1, count: m, inner: n };
+            reduce(self.cpu, ReduceOp::Sum, columns, Dtype::F32, dz, self.on.output(next())?);
         }
         Ok(())
     }
@@ -128,7 +105,7 @@ impl Products<'_> {
     fn gemm(&mut self, a: Matrix, b: Matrix, right: &Operand, to: &mut [f32], epilogue: Epilogue) -> Result<()> {
         // Only what outlives the run comes again.
         let home: Option<(&Arc<Storage>, usize)> = match right.location.base {
-            Base::Input(_) => self.frame.home(right),
+            Base::Input(_) => self.on.frame().home(right),
             _ => None,
         };
         if let Some((storage, offset)) = home
@@ -144,18 +121,4 @@ impl Products<'_> {
 fn floats(words: &[u32]) -> &[f32] {
     // SAFETY: equal in size and alignment, and any bits are a float.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
-}
-
-/// An operand that must be there.
-pub(super) fn operand(kernel: &Kernel, position: usize) -> Result<&Operand> {
-    kernel
-        .inputs
-        .get(position)
-        .and_then(Option::as_ref)
-        .ok_or_else(|| Error::Internal(format!("operand {position} is missing")))
-}
-
-/// A result that must be there.
-pub(super) fn result(kernel: &Kernel, position: usize) -> Result<&Operand> {
-    kernel.outputs.get(position).ok_or_else(|| Error::Internal(format!("result {position} is missing")))
 }

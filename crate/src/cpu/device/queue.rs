@@ -172,7 +172,8 @@ impl Device {
         copy.try_reserve(stream.len())
             .map_err(|_| Error::OutOfMemory(format!("no room for a program of {} words", stream.len())))?;
         copy.extend_from_slice(stream);
-        self.push(Job::Submit { stream: copy, lookup })?;
+        self.shared.reserve()?;
+        self.push(Job::Submit { stream: copy, lookup });
         Ok(self.pressure())
     }
 
@@ -191,8 +192,9 @@ impl Device {
             self.shared.engine().write_upload(slot, upload);
             return Ok(Pressure::None);
         }
+        self.shared.reserve()?;
         self.shared.staged.fetch_add(upload.bytes(), Ordering::Relaxed);
-        self.push(Job::Write { slot, upload })?;
+        self.push(Job::Write { slot, upload });
         Ok(self.pressure())
     }
 
@@ -210,21 +212,13 @@ impl Device {
     }
 
     /// Copies a slot to the host once all work before it is done, then calls `done`.
-    ///
-    /// # Errors
-    /// [`Error::Lost`] when closed; `done` is dropped uncalled.
-    pub fn read(&self, slot: u32, target: Target, done: Done) -> Result<()> {
-        self.check_open()?;
-        self.push(Job::Read { slot, target, done })
+    pub fn read(&self, slot: u32, target: Target, done: Done) {
+        self.promise(done, |done| Job::Read { slot, target, done });
     }
 
     /// Calls `done` when all work so far is done, with the first failure nobody has been told about.
-    ///
-    /// # Errors
-    /// [`Error::Lost`] when closed; `done` is dropped uncalled.
-    pub fn sync(&self, done: Done) -> Result<()> {
-        self.check_open()?;
-        self.push(Job::Sync { done })
+    pub fn sync(&self, done: Done) {
+        self.promise(done, |done| Job::Sync { done });
     }
 
     /// Does what [`Device::sync`] does now, if all work is done; else does nothing and returns false.
@@ -241,14 +235,17 @@ impl Device {
 
     /// Finishes all work, frees everything, then calls `done` with the first failure nobody has been told about. Every
     /// later call is [`Error::Lost`].
-    ///
-    /// # Errors
-    /// [`Error::Lost`] when closed before; `done` is dropped uncalled.
-    pub fn close(&self, done: Done) -> Result<()> {
-        self.check_open()?;
-        self.push(Job::Close { done })?;
+    pub fn close(&self, done: Done) {
+        self.promise(done, |done| Job::Close { done });
         self.shared.queue().closed = true;
-        Ok(())
+    }
+
+    /// Queues a job that tells how it ended, or tells at once why it cannot be queued.
+    fn promise(&self, done: Done, job: impl FnOnce(Done) -> Job) {
+        match self.check_open().and_then(|()| self.shared.reserve()) {
+            Ok(()) => self.push(job(done)),
+            Err(error) => done(Err(error.into())),
+        }
     }
 
     /// Waits until the device is idle or `at_most` has passed; true when it is idle.
@@ -318,16 +315,13 @@ impl Device {
         self.spent.load(Ordering::Relaxed) < INLINE_TURN_NS
     }
 
-    fn push(&self, job: Job) -> Result<()> {
+    /// Queues a job; room for it has been reserved.
+    fn push(&self, job: Job) {
         let mut queue = self.shared.queue();
-        if queue.jobs.try_reserve(1).is_err() {
-            return Err(Error::OutOfMemory("no room for another job".into()));
-        }
         self.shared.pending.fetch_add(1, Ordering::AcqRel);
         queue.jobs.push_back(job);
         drop(queue);
         self.shared.work.notify_one();
-        Ok(())
     }
 
     fn wait_until(&self, at_most: Duration, reached: impl Fn(&Shared) -> bool) -> bool {
@@ -468,6 +462,11 @@ impl Shared {
         let busy =
             self.pending.load(Ordering::Acquire) > QUEUED_JOBS || self.staged.load(Ordering::Relaxed) > STAGED_BYTES;
         if busy { Pressure::Wait } else { Pressure::None }
+    }
+
+    /// Makes room for one more job.
+    fn reserve(&self) -> Result<()> {
+        self.queue().jobs.try_reserve(1).map_err(|_| Error::OutOfMemory("no room for another job".into()))
     }
 
     fn submit(&self, stream: &[u32], lookup: Option<Lookup>, engine: &mut Engine) {

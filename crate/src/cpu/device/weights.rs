@@ -67,11 +67,17 @@ impl Weights {
             return None;
         }
         if entry.packed.is_none() {
-            let packed = PackedB::new(cpu, matrix).ok()?;
-            let bytes = self.bytes + packed.byte_length() as u64;
-            self.memory.set_packed(bytes).ok()?;
-            self.bytes = bytes;
-            entry.packed = Some(packed);
+            // First the room, by the size of the matrix: packing in vain would cost every product anew.
+            self.memory.set_packed(self.bytes + (rows * cols * 4) as u64).ok()?;
+            let packed = PackedB::new(cpu, matrix).ok();
+            let bytes = self.bytes + packed.as_ref().map_or(0, |packed| packed.byte_length() as u64);
+            if self.memory.set_packed(bytes).is_ok() {
+                self.bytes = bytes;
+                entry.packed = packed;
+            } else {
+                // Padded to whole panels it is a little larger, and that was too much.
+                let _ = self.memory.set_packed(self.bytes);
+            }
         }
         entry.packed.as_ref()
     }

@@ -12,3 +12,4 @@ mod places;
 mod tests;
 
 pub use chain::Chain;
+pub(super) use eval::scalar;
