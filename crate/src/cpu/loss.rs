@@ -124,10 +124,10 @@ fn backward<const FMA: bool>(
         }
         let (log_sum, g) = (log_sums[item], upstream[item]);
         for (dx, &x) in dx.iter_mut().zip(x) {
-            *dx = g * math::exp::<FMA>(x - log_sum);
+            *dx = g * math::decay::<FMA>(x - log_sum);
         }
         let hit = target as usize;
-        dx[hit] = g * (math::exp::<FMA>(x[hit] - log_sum) - 1.0);
+        dx[hit] = g * (math::decay::<FMA>(x[hit] - log_sum) - 1.0);
     }
 }
 

@@ -10,8 +10,12 @@ use super::share::Shared;
 use crate::dtype::Dtype;
 use crate::shape::{MAX_RANK, strides};
 
-/// Rows and columns of a transposed tile: a cache line of words each way.
-const TILE: usize = 16;
+/// Rows of a transposed tile: four cache lines that are read together, because the processor fetches lines in pairs and a
+/// single line per row and page would wait for each.
+const TILE: usize = 64;
+
+/// Columns of a transposed tile: the cache line that is written.
+const LINE: usize = 16;
 
 /// Picoseconds per word of a copy that waits for memory.
 const COPY_PS: u64 = 150;
@@ -246,18 +250,26 @@ impl View {
 
 /// rows[i][j] ← x[j·stride + i].
 fn transpose_band(x: &[u32], stride: usize, columns: usize, rows: &mut [&mut [u32]]) {
-    let mut tile = [[0; TILE]; TILE];
     let lines = rows.len();
-    for first in (0..columns).step_by(TILE) {
-        let width = TILE.min(columns - first);
-        for (j, line) in tile.iter_mut().enumerate().take(width) {
-            let start = (first + j) * stride;
-            line[..lines].copy_from_slice(&x[start..start + lines]);
-        }
-        for (i, row) in rows.iter_mut().enumerate() {
-            for (word, line) in row[first..first + width].iter_mut().zip(&tile) {
-                *word = line[i];
+    let mut first = 0;
+    if lines == TILE {
+        let mut tile = [[0; TILE]; LINE];
+        while first + LINE <= columns {
+            for (j, line) in tile.iter_mut().enumerate() {
+                let start = (first + j) * stride;
+                line.copy_from_slice(&x[start..start + TILE]);
             }
+            for (i, row) in rows.iter_mut().enumerate() {
+                if let Some(words) = row[first..].first_chunk_mut::<LINE>() {
+                    *words = std::array::from_fn(|j| tile[j][i]);
+                }
+            }
+            first += LINE;
+        }
+    }
+    for j in first..columns {
+        for (row, &word) in rows.iter_mut().zip(&x[j * stride..j * stride + lines]) {
+            row[j] = word;
         }
     }
 }

@@ -126,11 +126,11 @@ pub(super) fn max_and_log_sum<const FMA: bool>(x: &[f32]) -> (f32, f32) {
         let (whole, rest) = x.as_chunks::<LANES>();
         for x in whole {
             for i in 0..LANES {
-                sums[i] += math::exp::<FMA>(x[i] - max);
+                sums[i] += math::decay::<FMA>(x[i] - max);
             }
         }
         for (sum, &x) in sums.iter_mut().zip(rest) {
-            *sum += math::exp::<FMA>(x - max);
+            *sum += math::decay::<FMA>(x - max);
         }
         add(&mut totals, &sums);
     }
@@ -170,12 +170,12 @@ fn exp_row<const FMA: bool>(x: &[f32], max: f32, y: &mut [f32]) -> f32 {
         let (y_whole, y_rest) = y.as_chunks_mut::<LANES>();
         for (x, y) in whole.iter().zip(y_whole) {
             for i in 0..LANES {
-                y[i] = math::exp::<FMA>(x[i] - max);
+                y[i] = math::decay::<FMA>(x[i] - max);
                 sums[i] += y[i];
             }
         }
         for ((sum, &x), y) in sums.iter_mut().zip(rest).zip(y_rest) {
-            *y = math::exp::<FMA>(x - max);
+            *y = math::decay::<FMA>(x - max);
             *sum += *y;
         }
         add(&mut totals, &sums);
@@ -220,7 +220,7 @@ fn columns<const FMA: bool, const LOG: bool>(place: Strip, x: &[f32], y: &mut [f
             sums.fill(0.0);
             for (x, y) in x.chunks(inner).zip(y.chunks_mut(inner)) {
                 for (((y, &x), &max), sum) in y.iter_mut().zip(x).zip(&*max).zip(&mut *sums) {
-                    *y = math::exp::<FMA>(x - max);
+                    *y = math::decay::<FMA>(x - max);
                     *sum += *y;
                 }
             }
@@ -255,7 +255,7 @@ fn term<const LOG: bool>(dy: f32, y: f32) -> f32 {
 
 #[inline(always)]
 fn slope<const FMA: bool, const LOG: bool>(dy: f32, y: f32, sum: f32) -> f32 {
-    if LOG { math::madd::<FMA>(-math::exp::<FMA>(y), sum, dy) } else { y * (dy - sum) }
+    if LOG { math::madd::<FMA>(-math::decay::<FMA>(y), sum, dy) } else { y * (dy - sum) }
 }
 
 #[inline(always)]

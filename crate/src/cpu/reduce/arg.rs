@@ -3,7 +3,7 @@
 
 use super::extreme::{Extreme, Floats, Integers, Ordered, fold_row};
 use crate::cpu::Cpu;
-use crate::cpu::share::{Shared, with_scratch};
+use crate::cpu::share::Shared;
 use crate::dtype::Dtype;
 use crate::program::op::Middle;
 
@@ -111,15 +111,16 @@ fn first_of_row<T: Comparable, const LARGEST: bool>(row: &[u32]) -> u32 {
 #[inline(always)]
 fn first_of_columns<T: Comparable, const LARGEST: bool>(stride: usize, x: &[u32], results: &mut [u32]) {
     let width = results.len();
-    with_scratch(width, |best| {
-        best.copy_from_slice(&x[..width]);
-        results.fill(0);
-        for (row, words) in x.chunks(stride).enumerate().skip(1) {
-            for ((best, result), &word) in best.iter_mut().zip(results.iter_mut()).zip(&words[..width]) {
-                let wins = T::beats::<LARGEST>(word, *best);
-                *best = if wins { word } else { *best };
-                *result = if wins { row as u32 } else { *result };
-            }
+    let mut best = [0; STRIP];
+    let best = &mut best[..width];
+    best.copy_from_slice(&x[..width]);
+    results.fill(0);
+    for (row, words) in x.chunks(stride).enumerate().skip(1) {
+        let words = &words[..width];
+        for i in 0..width {
+            let wins = T::beats::<LARGEST>(words[i], best[i]);
+            best[i] = if wins { words[i] } else { best[i] };
+            results[i] = if wins { row as u32 } else { results[i] };
         }
-    });
+    }
 }

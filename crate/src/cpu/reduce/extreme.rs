@@ -161,12 +161,36 @@ fn fold_rows<T: Ordered, const LARGEST: bool>(axes: Middle, unit: &Unit, x: &[u3
         results[0] = fold_row::<T, LARGEST>(row, results[0]);
         return;
     }
+    if axes.inner <= LANES / 2 {
+        let rows = &x[(base + unit.rows.start) * axes.inner..(base + unit.rows.end) * axes.inner];
+        fold_narrow::<T, LARGEST>(rows, axes.inner, results);
+        return;
+    }
     for row in unit.rows.clone() {
         let start = (base + row) * axes.inner;
         let row = &x[start + unit.columns.start..start + unit.columns.end];
         for (result, &word) in results.iter_mut().zip(row) {
             *result = T::pick::<LARGEST>(*result, word);
         }
+    }
+}
+
+/// Folds narrow rows, several of them side by side so that they fill vector registers.
+#[inline(always)]
+fn fold_narrow<T: Ordered, const LARGEST: bool>(rows: &[u32], inner: usize, results: &mut [u32]) {
+    let width = LANES / inner * inner;
+    let mut lanes = [0; LANES];
+    let lanes = &mut lanes[..width];
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        *lane = results[i % inner];
+    }
+    for words in rows.chunks(width) {
+        for (lane, &word) in lanes.iter_mut().zip(words) {
+            *lane = T::pick::<LARGEST>(*lane, word);
+        }
+    }
+    for (i, &lane) in lanes.iter().enumerate() {
+        results[i % inner] = T::pick::<LARGEST>(results[i % inner], lane);
     }
 }
 
