@@ -174,7 +174,9 @@ fn silu_slope<const FMA: bool>(z: f32) -> f32 {
 #[inline(always)]
 fn softplus<const FMA: bool>(z: f32, beta: f32, threshold: f32, inverse: f32) -> f32 {
     let scaled = beta * z;
-    let y = math::log1p::<FMA>(math::exp::<FMA>(scaled)) * inverse;
+    // ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|)
+    let linear = if scaled < 0.0 { 0.0 } else { scaled };
+    let y = (linear + math::log1p::<FMA>(math::decay::<FMA>(-scaled.abs()))) * inverse;
     if scaled > threshold { z } else { y }
 }
 

@@ -10,11 +10,11 @@ use super::share::Shared;
 use crate::dtype::Dtype;
 use crate::shape::{MAX_RANK, strides};
 
-/// Rows of a transposed tile: four cache lines that are read together, because the processor fetches lines in pairs and a
-/// single line per row and page would wait for each.
+/// Side of a transposed square: four cache lines that are read, and written, together, because the processor fetches
+/// neighbouring lines and a single line per row and page would wait for each.
 const TILE: usize = 64;
 
-/// Columns of a transposed tile: the cache line that is written.
+/// Words of a cache line.
 const LINE: usize = 16;
 
 /// Picoseconds per word of a copy that waits for memory.
@@ -248,23 +248,29 @@ impl View {
     }
 }
 
-/// rows[i][j] ← x[j·stride + i].
+/// rows[i][j] ← x[j·stride + i]. Whole squares are turned in the first-level cache and written out afterwards: rows of the
+/// target are often a power of two apart, and lines of many such rows cannot stay in the cache half written.
 fn transpose_band(x: &[u32], stride: usize, columns: usize, rows: &mut [&mut [u32]]) {
     let lines = rows.len();
     let mut first = 0;
     if lines == TILE {
-        let mut tile = [[0; TILE]; LINE];
-        while first + LINE <= columns {
-            for (j, line) in tile.iter_mut().enumerate() {
-                let start = (first + j) * stride;
-                line.copy_from_slice(&x[start..start + TILE]);
-            }
-            for (i, row) in rows.iter_mut().enumerate() {
-                if let Some(words) = row[first..].first_chunk_mut::<LINE>() {
-                    *words = std::array::from_fn(|j| tile[j][i]);
+        let (mut strip, mut square) = ([[0; TILE]; LINE], [[0; TILE]; TILE]);
+        while first + TILE <= columns {
+            for part in (0..TILE).step_by(LINE) {
+                for (j, line) in strip.iter_mut().enumerate() {
+                    let start = (first + part + j) * stride;
+                    line.copy_from_slice(&x[start..start + TILE]);
+                }
+                for (i, row) in square.iter_mut().enumerate() {
+                    if let Some(words) = row[part..].first_chunk_mut::<LINE>() {
+                        *words = std::array::from_fn(|j| strip[j][i]);
+                    }
                 }
             }
-            first += LINE;
+            for (row, words) in rows.iter_mut().zip(&square) {
+                row[first..first + TILE].copy_from_slice(words);
+            }
+            first += TILE;
         }
     }
     for j in first..columns {
