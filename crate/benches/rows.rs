@@ -165,6 +165,8 @@ fn rows(bench: &Bench) {
             softmax::softmax_grad(cpu, log, axes, &x, &y, &mut dx);
         });
     }
+    let short = Middle { outer: rows, count: 10, inner: 1 };
+    bench.line("softmax [4096, 10]", 20 * rows, |cpu| softmax::softmax(cpu, false, short, &x, &mut y));
     let mut out = vec![0; rows];
     for (name, kind) in [
         ("sum", ReduceOp::Sum),
@@ -182,9 +184,13 @@ fn rows(bench: &Bench) {
         }
     }
     let targets: Vec<i32> = (0..rows as i32).map(|i| i % 1024).collect();
+    let digits: Vec<i32> = targets.iter().map(|t| t % 10).collect();
     let (mut losses, mut log_sums) = (vec![0.0; rows], vec![0.0; rows]);
     bench.line("crossEntropy [4096, 1024]", size, |cpu| {
         let _ = loss::cross_entropy(cpu, -100, &x, &targets, &mut losses, &mut log_sums);
+    });
+    bench.line("crossEntropy [4096, 10]", 10 * rows, |cpu| {
+        let _ = loss::cross_entropy(cpu, -100, &x[..10 * rows], &digits, &mut losses, &mut log_sums);
     });
     bench.line("crossEntropyGrad [4096, 1024]", 2 * size, |cpu| {
         let _ = loss::cross_entropy_grad(cpu, -100, &x, &targets, &log_sums, &losses, &mut y);
