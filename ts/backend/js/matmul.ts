@@ -1,6 +1,6 @@
 /**
  * Products: batched `matmul`, the fused layer `linear` and its gradient. All end in `gemm`, whose f64 results they
- * finish (bias, activation) and round once, at the store.
+ * finish with the bias and round, at the store; an activation follows.
  */
 
 import type { TypedArray } from '../../dtype.ts'
@@ -74,8 +74,9 @@ function linear({ inputs, outputs, attributes }: Call): void {
     const at = row * n + column
     if (bias !== undefined) for (let i = 0; i < count; i++) z[start + i]! += bias[column + i]!
     if (saved !== undefined) for (let i = 0; i < count; i++) saved[at + i] = z[start + i]!
-    if (activation !== undefined) activation.forward(z, start, y, at, count, activation.p, activation.q)
-    else for (let i = 0; i < count; i++) y[at + i] = z[start + i]!
+    for (let i = 0; i < count; i++) y[at + i] = z[start + i]!
+    // From the rounded sum, so that the layer has the bits of xW + b and then the activation.
+    activation?.forward(y, at, y, at, count, activation.p, activation.q)
   })
 }
 
