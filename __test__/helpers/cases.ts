@@ -1,0 +1,49 @@
+/**
+ * The case table: for every instruction that computes something, how it is called, what it has to give, how near, and
+ * which gradients flow through it. Forward tests, gradient tests and the page of operations read it. It is total over the
+ * opcode table, so that an instruction without cases is a type error.
+ */
+
+import type { OpcodeName } from '../../ts/program/opcodes.ts'
+import { ACTIVATION } from './cases/activation.ts'
+import type { Row } from './cases/case.ts'
+import { ELEMENT } from './cases/element.ts'
+import { LOSSES } from './cases/loss.ts'
+import { MATRIX } from './cases/matmul.ts'
+import { MOVE } from './cases/move.ts'
+import { OPTIM } from './cases/optim.ts'
+import { REDUCE, SOFTMAX } from './cases/reduce.ts'
+import { SELECT } from './cases/select.ts'
+
+export { type Case, type Gradient, type Row, dtypesOf, listOf } from './cases/case.ts'
+
+/** Bindings of a program to slots, and changes in place, which the tests of programs and optimisers look at. */
+export type Structural = 'input' | 'output' | 'assign' | 'addInto'
+
+/** Instructions that compute or move something. */
+export type TestedOpcode = Exclude<OpcodeName, Structural>
+
+/** The rows by family, as the spec files take them. */
+export const FAMILIES = {
+  element: { ...ELEMENT, ...SELECT },
+  activation: ACTIVATION,
+  reduce: REDUCE,
+  softmax: SOFTMAX,
+  matrix: MATRIX,
+  move: MOVE,
+  loss: LOSSES,
+  optim: OPTIM,
+} as const
+
+/** Every row. */
+export const CASES: Readonly<Record<TestedOpcode, Row>> = {
+  ...ELEMENT,
+  ...SELECT,
+  ...ACTIVATION,
+  ...REDUCE,
+  ...SOFTMAX,
+  ...MATRIX,
+  ...MOVE,
+  ...LOSSES,
+  ...OPTIM,
+}

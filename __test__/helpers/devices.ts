@@ -1,0 +1,53 @@
+/**
+ * The devices tests run on: every one that opens here, each named in the output. `REQUIRE_DEVICES=cpu,js` turns one
+ * that is missing into a failing test. A spec file imports this once and declares its tests by {@link onDevices}.
+ */
+
+import test, { type ExecutionContext } from 'ava'
+import { type Device, type DeviceKind, type DeviceOptions, devices, openDevice } from '../../ts/index.ts'
+
+const missing = new Map<DeviceKind, string>()
+
+async function openAll(): Promise<Device[]> {
+  const opened: Device[] = []
+  for (const { kind } of await devices()) {
+    try {
+      opened.push(await openDevice(kind))
+    } catch (error) {
+      missing.set(kind, error instanceof Error ? error.message.split('\n')[0]! : String(error))
+    }
+  }
+  return opened
+}
+
+/** The devices, best first. */
+export const DEVICES: readonly Device[] = await openAll()
+
+/** The device that also computes in f64. */
+export const JS: Device = DEVICES.find((d) => d.kind === 'js')!
+
+const others: Device[] = []
+
+/** Another device of a kind, closed after the last test. */
+export async function open(options: DeviceOptions): Promise<Device> {
+  const device = await openDevice(options)
+  others.push(device)
+  return device
+}
+
+/** Declares a test for each device. */
+export function onDevices(title: string, body: (t: ExecutionContext, device: Device) => Promise<void> | void): void {
+  for (const device of DEVICES) test(`${title} [${device.kind}]`, (t) => body(t, device))
+}
+
+test('the devices this file was tested on', (t) => {
+  for (const device of DEVICES) t.log(`tested device: ${device.name}`)
+  for (const [kind, reason] of missing) t.log(`not tested: ${kind}, because ${reason}`)
+  const required = (process.env['REQUIRE_DEVICES'] ?? '').split(',').filter((kind) => kind !== '')
+  const absent = required.filter((kind) => DEVICES.every((d) => d.kind !== kind))
+  t.deepEqual(absent, [], 'REQUIRE_DEVICES names devices that do not open here')
+})
+
+test.after.always('devices close', async () => {
+  await Promise.all([...DEVICES, ...others].map((device) => device.close()))
+})
