@@ -21,6 +21,9 @@ use crate::program::Stream;
 /// Plans kept: more than the signatures of a compiled function and an eager loop together.
 const PLANS: usize = 256;
 
+/// A run estimated above this wakes the pool before its first kernel, so that its short kernels find it awake too.
+const WORTH_WAKING_NS: u64 = 200_000;
+
 /// The state of a device.
 pub struct Engine {
     pub(super) cpu: Arc<Cpu>,
@@ -130,6 +133,9 @@ impl Engine {
             |words, purpose| allocate(memory, weights, words, purpose),
             &mut |failure| unread.push(failure),
         )?;
+        if plan.nanoseconds > WORTH_WAKING_NS {
+            self.cpu.pool.wake();
+        }
         self.steps(planned, frame);
         for (slot, failure) in frame.broken(plan, stream.inputs) {
             self.slots.set(slot, Content::Failed(failure));
@@ -161,7 +167,7 @@ impl Engine {
     pub fn place(&mut self, source: &Source) -> Result<Value> {
         loop {
             match source.place(&self.memory) {
-                Err(Error::OutOfMemory(_)) if self.weights.evict() => {}
+                Err(Error::OutOfMemory(_)) if self.weights.evict() || self.frame.give_back() => {}
                 result => return result,
             }
         }
@@ -191,13 +197,13 @@ impl Engine {
         self.slots = Slots::default();
         self.plans.clear();
         self.weights.clear();
-        self.frame.release();
         self.trim();
         self.unread.take()
     }
 
     /// Gives memory that waits for reuse back to the system.
     pub fn trim(&mut self) {
+        self.frame.give_back();
         self.weights.sweep();
         // The first epoch finds out what is idle, the second frees it.
         self.memory.end_epoch();

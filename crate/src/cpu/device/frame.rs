@@ -53,7 +53,12 @@ impl Frame {
             }
         }
         for &words in &plan.allocations {
-            self.allocations.push(Arc::new(allocate(words, Purpose::Slot)?));
+            let storage = match allocate(words, Purpose::Slot) {
+                // Memory that an earlier, larger run has left is worth less than this one.
+                Err(Error::OutOfMemory(_)) if self.give_back() => allocate(words, Purpose::Slot),
+                result => result,
+            }?;
+            self.allocations.push(Arc::new(storage));
         }
         let wanted = [plan.arena, planned.scratch];
         for (kept, words) in [&mut self.arena, &mut self.scratch].into_iter().zip(wanted) {
@@ -133,11 +138,9 @@ impl Frame {
         self.failed = false;
     }
 
-    /// Gives the arena back.
-    pub fn release(&mut self) {
-        self.clear();
-        self.arena = None;
-        self.scratch = None;
+    /// Gives back the memory that is kept between runs; false when there is none.
+    pub fn give_back(&mut self) -> bool {
+        self.arena.take().is_some() | self.scratch.take().is_some()
     }
 
     /// The storage that an operand lies in, unless it is the arena, and where it begins there.

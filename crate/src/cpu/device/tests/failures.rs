@@ -153,3 +153,22 @@ fn packed_weights_make_room_for_results() {
         assert_eq!(packed > 0, slot == 11, "slot {slot}: {packed} bytes");
     }
 }
+
+#[test]
+fn memory_kept_between_runs_makes_room_too() {
+    let bench = Bench::limited(1, false, Some((1 << 20) + 4096));
+    bench.write(1, &vec![0.5; 1 << 17]);
+    // Unfused, the intermediate needs an arena of 512 KiB.
+    let writer = program(&[(F32, &[1 << 17])], |w, x| {
+        let root = w.like("sqrt", x, &[]);
+        vec![w.op("sum", &[(F32, &[])], &[root], &[A::W(1), A::W(1 << 17), A::W(1)])]
+    });
+    for slot in [2, 3] {
+        bench.submit(&stream(&writer, &[1], &[2], &[], &[]));
+        assert!(bench.read(2, 1).is_ok());
+        assert_eq!(bench.device.statistics().memory.arena, 1 << 19);
+        bench.write(slot + 8, &vec![0.25; 1 << 16]);
+        assert!(bench.read(slot + 8, 1 << 16).is_ok());
+        bench.submit(&stream(&Writer::default(), &[], &[], &[slot + 8], &[]));
+    }
+}
