@@ -38,13 +38,16 @@ pub struct Engine {
     frame: Frame,
 }
 
-/// A plan that has been looked up, or the reason why there is none.
-pub struct Lookup(Result<Arc<Planned>>);
+/// The plan of a stream, or the reason why there is none. A stream that only frees slots needs none.
+pub struct Lookup(Result<Option<Arc<Planned>>>);
 
 impl Lookup {
     /// Estimated time of the run; an error costs nothing.
     pub fn nanoseconds(&self) -> u64 {
-        self.0.as_ref().map_or(0, |planned| planned.plan.nanoseconds)
+        match &self.0 {
+            Ok(Some(planned)) => planned.plan.nanoseconds,
+            _ => 0,
+        }
     }
 }
 
@@ -81,7 +84,7 @@ impl Engine {
 
     /// Plans a stream without running it.
     pub fn look_up(&mut self, words: &[u32]) -> Lookup {
-        Lookup(Stream::parse(words).and_then(|stream| self.planned(stream.code)))
+        Lookup(Stream::parse(words).and_then(|stream| self.planned(&stream)))
     }
 
     /// Runs a stream. Whatever goes wrong ends in its output slots.
@@ -92,10 +95,13 @@ impl Engine {
         };
         let planned = match lookup {
             Some(Lookup(planned)) => planned,
-            None => self.planned(stream.code),
+            None => self.planned(&stream),
         };
         let mut frame = std::mem::take(&mut self.frame);
-        if let Err(error) = planned.and_then(|planned| self.run(&planned, &stream, &mut frame)) {
+        if let Err(error) = planned.and_then(|planned| match planned {
+            Some(planned) => self.run(&planned, &stream, &mut frame),
+            None => Ok(()),
+        }) {
             let failure = Failure::new(error, None);
             self.unread.push(&failure);
             for &slot in stream.outputs {
@@ -112,9 +118,12 @@ impl Engine {
         }
     }
 
-    fn planned(&mut self, code: &[u32]) -> Result<Arc<Planned>> {
+    fn planned(&mut self, stream: &Stream) -> Result<Option<Arc<Planned>>> {
+        if stream.code.is_empty() && stream.inputs.is_empty() && stream.outputs.is_empty() {
+            return Ok(None);
+        }
         let fuse = self.fuse;
-        self.plans.get(code, |code| Planned::new(code, fuse))
+        self.plans.get(stream.code, |code| Planned::new(code, fuse)).map(Some)
     }
 
     /// Binds, runs, and stores the outputs.
