@@ -316,9 +316,11 @@ export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
   const [ta, tb] = [a instanceof Tensor ? a : null, b instanceof Tensor ? b : null]
   const device = sharedDevice('where', condition, ta, tb)
   const shape = broadcastShapes('where', broadcastShapes('where', condition.shape, ta?.shape ?? []), tb?.shape ?? [])
-  const va = ta?.value ?? scalarValue('where', a as number, like)
-  const vb = tb?.value ?? scalarValue('where', b as number, like)
-  const out = new Tensor(device, device.recorder.emit('where', [condition.value, va, vb], { dtype: like.dtype, shape }))
+  // Tensors first: a disposed one throws before there is a number to release.
+  const [vc, xa, xb] = [condition.value, ta?.value, tb?.value]
+  const va = xa ?? scalarValue('where', a as number, like)
+  const vb = xb ?? scalarValue('where', b as number, like)
+  const out = new Tensor(device, device.recorder.emit('where', [vc, va, vb], { dtype: like.dtype, shape }))
   if (ta === null) va.release()
   if (tb === null) vb.release()
   return track(out, 'where', [ta, tb], [condition], (dy, [c], needs) => [
@@ -381,8 +383,10 @@ function binary(
   }
   const { device } = like
   const shape = ta !== null && tb !== null ? broadcastShapes(op, ta.shape, tb.shape) : like.shape
-  const va = ta !== null ? ta.value : scalarValue(op, a as number, like)
-  const vb = tb !== null ? tb.value : scalarValue(op, b as number, like)
+  // Tensors first: a disposed one throws before there is a number to release.
+  const [xa, xb] = [ta?.value, tb?.value]
+  const va = xa ?? scalarValue(op, a as number, like)
+  const vb = xb ?? scalarValue(op, b as number, like)
   const out = new Tensor(device, device.recorder.emit(op, [va, vb], { dtype: result ?? like.dtype, shape }))
   if (ta === null) va.release()
   if (tb === null) vb.release()
