@@ -4,8 +4,8 @@
  * whose value still has an owner at the flush is materialised into a slot; values freed before it, in program order,
  * never reach memory of their own. Finalisers never change a stream: what they free waits until after the next flush.
  *
- * Flushes happen at reads, at `sync()`, after {@link MAX_INSTRUCTIONS} or {@link MAX_WORK}, and at the end of the
- * macrotask that recorded the first instruction.
+ * Flushes happen at reads, at `sync()`, after {@link MAX_INSTRUCTIONS} or {@link MAX_WORK}, when much is waiting to be
+ * freed, and at the end of the macrotask that recorded the first instruction.
  */
 
 import type { Backend } from '../backend/backend.ts'
@@ -23,6 +23,10 @@ export const MAX_WORK = 1e9
 
 /** Operands and listed numbers of an instruction: its length fits 16 bits, with room for its outputs and other attributes. */
 const MAX_OPERANDS = 0xffff - 64
+
+/** Frees, and their bytes, after which a stream is flushed unasked. */
+const MAX_FREES = 4096
+const MAX_FREED_BYTES = 64 * 2 ** 20
 
 const HEADER_WORDS = 6
 const INDEX_BITS = 22
@@ -55,6 +59,7 @@ export class Recorder {
   #inputs: number[] = []
   #scalars: number[] = []
   #frees: number[] = []
+  #freedBytes = 0
   #finalised: Value[] = []
   #instructions = 0
   #work = 0
@@ -128,7 +133,10 @@ export class Recorder {
     if (value.slot === 0 || this.#closed) return
     this.#frees.push(value.slot)
     value.slot = 0
-    this.#schedule()
+    this.#freedBytes += value.byteLength
+    // A loop that never yields may upload and dispose for long without recording anything.
+    if (this.#freedBytes > MAX_FREED_BYTES || this.#frees.length >= MAX_FREES) this.flush()
+    else this.#schedule()
   }
 
   /** A handle was collected. Its owner is taken away after the next flush, so that collection never changes a stream. */
@@ -343,6 +351,7 @@ export class Recorder {
     this.#inputs = []
     this.#scalars = []
     this.#frees = []
+    this.#freedBytes = 0
     this.#instructions = 0
     this.#work = 0
   }
