@@ -7,14 +7,19 @@ import test, { type ExecutionContext } from 'ava'
 import { type Device, type DeviceKind, type DeviceOptions, devices, openDevice } from '../../ts/index.ts'
 
 const missing = new Map<DeviceKind, string>()
+const broken: string[] = []
 
 async function openAll(): Promise<Device[]> {
   const opened: Device[] = []
-  for (const { kind } of await devices()) {
+  for (const { kind, available, reason } of await devices()) {
+    if (!available) {
+      missing.set(kind, reason ?? 'it does not say why')
+      continue
+    }
     try {
       opened.push(await openDevice(kind))
     } catch (error) {
-      missing.set(kind, error instanceof Error ? error.message.split('\n')[0]! : String(error))
+      broken.push(`${kind}: ${String(error)}`)
     }
   }
   return opened
@@ -45,6 +50,7 @@ test('the devices this file was tested on', (t) => {
   for (const [kind, reason] of missing) t.log(`not tested: ${kind}, because ${reason}`)
   const required = (process.env['REQUIRE_DEVICES'] ?? '').split(',').filter((kind) => kind !== '')
   const absent = required.filter((kind) => DEVICES.every((d) => d.kind !== kind))
+  t.deepEqual(broken, [], 'devices that are there do not open')
   t.deepEqual(absent, [], 'REQUIRE_DEVICES names devices that do not open here')
 })
 
