@@ -52,15 +52,28 @@ export function scope<T>(fn: () => T): T {
   return result
 }
 
-/** @internal Runs `fn` and gives its result and every tensor it made; the caller disposes of them. */
+/**
+ * @internal Runs `fn` and gives its result and every tensor it made; the caller disposes of them. When `fn` throws, they
+ * are left to the scope around.
+ */
 export function collecting<T>(fn: () => T): [T, Tensor[]] {
   const made: Tensor[] = []
   stack.push(made)
   try {
-    return [fn(), made]
-  } finally {
+    const result = fn()
     stack.pop()
+    return [result, made]
+  } catch (error) {
+    stack.pop()
+    leave(made)
+    throw error
   }
+}
+
+/** @internal Leaves tensors to the scope that is open now, if one is. */
+export function leave(tensors: readonly Tensor[]): void {
+  const around = currentScope()
+  if (around !== undefined) for (const tensor of tensors) around.push(tensor)
 }
 
 /**
@@ -90,7 +103,12 @@ function collect(value: unknown, into: Set<unknown>, depth: number): void {
   if (typeof value !== 'object' || value === null || depth > 8) return
   into.add(value)
   if (Array.isArray(value)) for (const v of value) collect(v, into, depth + 1)
-  else if (Object.getPrototypeOf(value) === Object.prototype) {
+  else if (isPlain(Object.getPrototypeOf(value))) {
     for (const v of Object.values(value)) collect(v, into, depth + 1)
   }
+}
+
+/** Objects without a prototype are plain too: maps by names that anyone may have chosen. */
+function isPlain(prototype: unknown): boolean {
+  return prototype === Object.prototype || prototype === null
 }

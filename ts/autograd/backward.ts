@@ -64,16 +64,20 @@ function seedOf(op: string, root: Tensor, gradient: Tensor | undefined): Tensor 
       `${op}: gradient ${showShape(gradient.shape)} and tensor ${showShape(root.shape)} differ`,
     )
   }
-  checkSameDtype(op, root, gradient)
-  sharedDevice(op, root, gradient)
   return gradient.alias()
 }
 
 function walk(start: Node, seed: Tensor, targets: Map<Node, Tensor | null> | null, retain: boolean): void {
   const gradients = new Map<Node, Tensor>([[start, seed]])
-  for (const node of order(start, targets)) {
+  const [nodes, leads] = order(start, targets)
+  const wanted = (input: Node | null): boolean => input !== null && leads.get(input) === true
+  for (const node of nodes) {
     const dy = gradients.get(node)
-    if (dy === undefined) continue
+    if (dy === undefined) {
+      // A rule gave it nothing, but what it saved is as useless now as elsewhere.
+      if (!retain) node.release()
+      continue
+    }
     gradients.delete(node)
     if (targets?.has(node)) {
       targets.set(node, keep(dy))
@@ -83,14 +87,15 @@ function walk(start: Node, seed: Tensor, targets: Map<Node, Tensor | null> | nul
       if (targets === null) accumulate(node.leaf, dy)
       continue
     }
-    const [pulled, made] = collecting(() => node.pull(dy))
+    const [pulled, made] = collecting(() => node.pull(dy, node.inputs.map(wanted)))
     const used = new Set<Tensor>()
     for (let i = 0; i < node.inputs.length; i++) {
       const input = node.inputs[i]
       const given = pulled[i]
-      if (input == null || given == null) continue
-      // A rule may hand on dy, or one tensor for two inputs: each receiver gets a handle of its own.
-      const gradient = given === dy || used.has(given) ? given.alias() : given
+      if (input == null || given == null || !wanted(input)) continue
+      // A rule may hand on dy, something saved or the user's, or one tensor for two inputs: only what it made for one
+      // receiver is that receiver's to dispose of.
+      const gradient = used.has(given) || !made.includes(given) ? given.alias() : given
       used.add(gradient)
       const before = gradients.get(input)
       if (before === undefined) gradients.set(input, gradient)
@@ -107,8 +112,8 @@ function walk(start: Node, seed: Tensor, targets: Map<Node, Tensor | null> | nul
   }
 }
 
-/** Every node that leads from `start` to a leaf (or to one of `targets`), latest first. */
-function order(start: Node, targets: Map<Node, Tensor | null> | null): Node[] {
+/** Every node that leads from `start` to a leaf (or to one of `targets`), latest first, and which ones those are. */
+function order(start: Node, targets: Map<Node, Tensor | null> | null): [Node[], ReadonlyMap<Node, boolean>] {
   const leads = new Map<Node, boolean>()
   const stack: Node[] = [start]
   while (stack.length > 0) {
@@ -126,7 +131,7 @@ function order(start: Node, targets: Map<Node, Tensor | null> | null): Node[] {
     stack.pop()
     leads.set(node, isTarget || node.inputs.some((n) => n !== null && leads.get(n) === true))
   }
-  return [...leads.keys()].filter((n) => leads.get(n)).sort((a, b) => b.id - a.id)
+  return [[...leads.keys()].filter((n) => leads.get(n)).sort((a, b) => b.id - a.id), leads]
 }
 
 function accumulate(leaf: Tensor, gradient: Tensor): void {
@@ -136,7 +141,15 @@ function accumulate(leaf: Tensor, gradient: Tensor): void {
   }
   if (leaf.grad === null || leaf.grad.disposed) {
     leaf.grad = keep(gradient.node === null ? gradient : gradient.detach())
+    if (leaf.grad !== gradient) gradient.dispose()
     return
+  }
+  if (!sameShape(leaf.grad.shape, gradient.shape)) {
+    // `grad` can be assigned: a sum of another shape would not be what its handle says it is.
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `backward: the grad of a tensor of shape ${showShape(leaf.shape)} has shape ${showShape(leaf.grad.shape)}`,
+    )
   }
   // A new sum, not a change in place: if this gradient is poisoned, the sum has to be, or a step would miss it silently.
   const sum = add(leaf.grad, gradient)

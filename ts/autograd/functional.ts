@@ -2,7 +2,7 @@
 
 import { TilegradError, expected } from '../errors.ts'
 import { checkSameDtype, checkTensor, sharedDevice } from '../ops/apply.ts'
-import { checkSynchronous, collecting, currentScope } from '../scope.ts'
+import { checkSynchronous, collecting, leave } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { zerosLike } from '../ops/creation.ts'
@@ -102,7 +102,7 @@ export function customGrad(
   return (...inputs) => {
     for (const x of inputs) checkTensor('customGrad', 'inputs', x)
     const [made, inside] = collecting(() => withRecording(false, () => forward(inputs), 'customGrad'))
-    currentScope()?.push(...inside)
+    leave(inside)
     if (!(made instanceof Tensor)) throw expected('customGrad: the result of forward', 'a tensor', made)
     // What forward did not make itself (an input, a tensor it keeps) must not get a place on the tape from here.
     const out = inside.includes(made) && !made.requiresGrad ? made : made.detach()

@@ -44,8 +44,8 @@ export class Node {
     this.#versions = saved.map((t) => t.value.storage.version)
   }
 
-  /** Applies the rule. `ERR_STALE` when a saved tensor has changed since, `ERR_ARGUMENT` when the graph has been freed. */
-  pull(dy: Tensor): readonly (Tensor | null)[] {
+  /** Applies the rule; `needs` says which inputs want a gradient. `ERR_STALE` when a saved tensor has changed since, `ERR_ARGUMENT` when the graph has been freed. */
+  pull(dy: Tensor, needs: readonly boolean[]): readonly (Tensor | null)[] {
     const vjp = this.#vjp
     if (vjp === null) {
       throw new TilegradError(
@@ -61,11 +61,7 @@ export class Node {
         )
       }
     }
-    return vjp(
-      dy,
-      this.#saved,
-      this.inputs.map((n) => n !== null),
-    )
+    return vjp(dy, this.#saved, needs)
   }
 
   /** Frees what was saved. */

@@ -1,7 +1,7 @@
 /** Modules one after the other. */
 
 import { expected } from '../errors.ts'
-import { collecting, currentScope } from '../scope.ts'
+import { collecting, leave } from '../scope.ts'
 import type { Tensor } from '../tensor.ts'
 import { Module } from './module.ts'
 
@@ -37,7 +37,7 @@ export class Sequential extends Module {
     let ours = false
     for (let i = 0; i < this.length; i++) {
       const [next, made] = collecting(() => this[i]!.forward(current))
-      currentScope()?.push(...made)
+      leave(made)
       if (ours && current !== next) current.dispose()
       ours = made.includes(next) || (ours && current === next)
       current = next
