@@ -8,19 +8,11 @@
 //! This file knows nothing of slots or plans. Evicting what others cache (packed weights) is their part: they see
 //! [`Error::OutOfMemory`] and try again.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::block::{Block, class_of, words_of};
 use crate::error::{Error, Result};
-
-/// Alignment of every block: a cache line, and the widest vector register.
-pub const ALIGNMENT: usize = 64;
-/// Words in one alignment unit, the smallest block.
-const UNIT: usize = ALIGNMENT / 4;
-/// Size classes per doubling: at most an eighth of a block is slack.
-const STEPS: usize = 8;
 
 /// What memory is used for; each is counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,67 +36,6 @@ pub struct Usage {
     pub packed: u64,
     /// The highest sum of `live` and `arena` so far.
     pub peak: u64,
-}
-
-/// One aligned allocation. Its words are always initialised: fresh ones come zeroed from the system.
-struct Block {
-    words: NonNull<u32>,
-    base: NonNull<u8>,
-    class: usize,
-}
-
-// SAFETY: a block owns its memory and has no tie to the thread that allocated it.
-unsafe impl Send for Block {}
-
-/// The class of a request and the words that blocks of this class hold.
-fn class_of(words: usize) -> (usize, usize) {
-    let units = words.div_ceil(UNIT).max(1);
-    if units < STEPS {
-        return (units, units * UNIT);
-    }
-    let shift = (units.ilog2() - STEPS.ilog2()) as usize;
-    let steps = units.div_ceil(1 << shift);
-    // `steps` may have rounded up to the next doubling; the index is the same number either way.
-    (shift * STEPS + steps, (steps << shift) * UNIT)
-}
-
-/// The words of a class: the inverse of [`class_of`].
-fn words_of(class: usize) -> usize {
-    if class < STEPS {
-        return class * UNIT;
-    }
-    let shift = class / STEPS - 1;
-    ((class - shift * STEPS) << shift) * UNIT
-}
-
-/// A block's layout: system allocators zero lazily (whole pages, untouched) only below their own alignment, so the
-/// block asks for 16 bytes and aligns itself inside a little more.
-fn layout_of(words: usize) -> Option<Layout> {
-    let bytes = words.checked_mul(4)?.checked_add(ALIGNMENT - 16)?;
-    Layout::from_size_align(bytes, 16).ok()
-}
-
-impl Block {
-    fn fresh(class: usize) -> Option<Self> {
-        let layout = layout_of(words_of(class))?;
-        // SAFETY: the layout is never of size zero, the smallest class has one unit.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        let skip = base.align_offset(ALIGNMENT);
-        // SAFETY: `base` is aligned to 16, so at most ALIGNMENT − 16 bytes are skipped, which the layout added.
-        let words = unsafe { base.add(skip) }.cast();
-        Some(Self { words, base, class })
-    }
-
-    fn bytes(&self) -> u64 {
-        words_of(self.class) as u64 * 4
-    }
-
-    fn free(self) {
-        if let Some(layout) = layout_of(words_of(self.class)) {
-            // SAFETY: `base` came from `alloc_zeroed` with the layout of the same class; `self` is consumed.
-            unsafe { dealloc(self.base.as_ptr(), layout) };
-        }
-    }
 }
 
 /// Blocks of one class that wait for reuse, newest last: it is the likeliest to be in a cache.
@@ -183,7 +114,7 @@ impl Memory {
             state.usage.pool -= bytes;
             if cfg!(debug_assertions) {
                 // SAFETY: the block holds `capacity` words and nobody else knows it.
-                unsafe { std::slice::from_raw_parts_mut(block.words.as_ptr(), capacity) }.fill(0xFFC0_DEAD);
+                unsafe { std::slice::from_raw_parts_mut(block.words(), capacity) }.fill(0xFFC0_DEAD);
             }
             block
         } else {
@@ -266,7 +197,7 @@ impl Memory {
         let mut state = self.state();
         *state.counter(purpose) -= bytes;
         self.live.store(state.usage.live, Ordering::Relaxed);
-        let class = block.class;
+        let class = block.class();
         if state.shelves.len() <= class {
             state.shelves.resize_with(class + 1, Shelf::default);
         }
@@ -308,14 +239,14 @@ pub struct Storage {
 unsafe impl Sync for Storage {}
 
 impl Storage {
-    /// The first word, aligned to [`ALIGNMENT`].
+    /// The first word, aligned to a cache line.
     pub fn pointer(&self) -> *mut u32 {
-        self.block.as_ref().map_or(std::ptr::dangling_mut(), |block| block.words.as_ptr())
+        self.block.as_ref().map_or(std::ptr::dangling_mut(), Block::words)
     }
 
     /// How many words there are: at least as many as were asked for.
     pub fn words(&self) -> usize {
-        self.block.as_ref().map_or(0, |block| words_of(block.class))
+        self.block.as_ref().map_or(0, |block| words_of(block.class()))
     }
 
     /// Changes with every write in place.
@@ -339,20 +270,8 @@ impl Drop for Storage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::block::ALIGNMENT;
     use super::*;
-
-    #[test]
-    fn classes_are_consecutive_and_waste_at_most_an_eighth() {
-        let mut last = 0;
-        for words in (1..5000).chain([1 << 20, (1 << 20) + 1, 1 << 29]) {
-            let (class, capacity) = class_of(words);
-            assert_eq!(words_of(class), capacity, "{words}");
-            assert!(capacity >= words && (capacity - words) * STEPS < words.max(UNIT * STEPS), "{words} {capacity}");
-            assert!(class >= last, "{words}");
-            last = class;
-        }
-        assert_eq!(class_of(0), class_of(1));
-    }
 
     #[test]
     fn blocks_are_aligned_and_come_zeroed_or_recycled() {

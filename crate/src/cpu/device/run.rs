@@ -11,7 +11,7 @@ use super::frame::Frame;
 use super::prepare::{Planned, Prepared, part_of, run_chain};
 use crate::cpu::elementwise;
 use crate::error::{Error, Result};
-use crate::plan::{Chain, Kernel, Step, StepKind};
+use crate::plan::{Chain, Kernel, Operand, Step, StepKind};
 
 impl Engine {
     /// Runs all steps of a bound plan.
@@ -34,28 +34,24 @@ impl Engine {
     }
 
     fn kernel(&mut self, planned: &Planned, step: &Step, kernel: &Kernel, prepared: &Prepared, frame: &mut Frame) {
-        let failure = kernel.inputs.iter().flatten().find_map(|operand| frame.failure(operand)).cloned();
-        let failure = match failure {
-            Some(failure) => failure,
-            None => match guarded(|| self.dispatch(kernel, prepared, frame)) {
-                Ok(()) => {
-                    for operand in kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref()) {
-                        if let Some((storage, _)) = frame.home(operand) {
-                            storage.touch();
-                        }
-                    }
-                    return;
-                }
+        let missing = kernel.inputs.iter().flatten().find_map(|operand| frame.failure(operand)).cloned();
+        let failure = if let Some(failure) = missing {
+            failure
+        } else {
+            let result = guarded(|| self.dispatch(kernel, prepared, frame));
+            if !matches!(result, Err(Stop::Error(_))) {
+                changed(kernel).filter_map(|operand| frame.home(operand)).for_each(|(storage, _)| storage.touch());
+            }
+            match result {
+                Ok(()) => return,
                 Err(Stop::Error(error)) => self.failed(planned, step, error),
                 Err(Stop::Panic(error)) => {
                     let failure = self.failed(planned, step, error);
                     // Nobody knows how much of an in-place operand has been changed.
-                    for operand in kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref()) {
-                        frame.fail(operand.value, &failure);
-                    }
+                    changed(kernel).for_each(|operand| frame.fail(operand.value, &failure));
                     failure
                 }
-            },
+            }
         };
         for output in &kernel.outputs {
             frame.fail(output.value, &failure);
@@ -116,6 +112,11 @@ impl Engine {
         self.unread.push(&failure);
         failure
     }
+}
+
+/// The operands that an instruction changes in place.
+fn changed(kernel: &Kernel) -> impl Iterator<Item = &Operand> {
+    kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref())
 }
 
 /// How a step ended early.

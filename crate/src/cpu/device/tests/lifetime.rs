@@ -89,5 +89,6 @@ fn a_long_queue_asks_the_caller_to_wait() {
     let pressed = (0..200).any(|_| bench.device.submit(&words, bench.turn).unwrap() == Pressure::Wait);
     assert!(pressed);
     while bench.device.wait(Duration::from_millis(20)) == Pressure::Wait {}
+    while !bench.device.wait_idle(Duration::from_millis(20)) {}
     assert_eq!(bench.device.submit(&words, bench.turn).unwrap(), Pressure::None);
 }

@@ -12,8 +12,9 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::failure::Failure;
+use super::handle::Device;
 use super::machine;
-use super::queue::{Device, Done};
+use super::queue::Done;
 use super::transfer::{Source, Target};
 use crate::dtype::Dtype;
 use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
