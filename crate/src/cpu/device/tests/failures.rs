@@ -172,3 +172,25 @@ fn memory_kept_between_runs_makes_room_too() {
         bench.submit(&stream(&Writer::default(), &[], &[], &[slot + 8], &[]));
     }
 }
+
+#[test]
+fn damaged_streams_end_in_failures_and_leave_the_device_working() {
+    let bench = Bench::limited(2, true, Some(4 << 20));
+    let mut random = Random::new(11);
+    let negative = program(&[(F32, &[3])], |w, x| vec![w.like("neg", x, &[])]);
+    for _ in 0..3000 {
+        for slot in 100..104 {
+            let data: Vec<f32> = (0..random.below(13)).map(|i| i as f32).collect();
+            bench.write(slot, &data);
+        }
+        let mut words = random_program(&mut random, 8).stream();
+        for _ in 0..random.below(3) {
+            let at = random.below(words.len() as u32) as usize;
+            words[at] = if random.chance(50) { random.below(300) } else { random.next() as u32 };
+        }
+        bench.submit(&words);
+        bench.write(1, &[1.0, 2.0, 3.0]);
+        bench.submit(&stream(&negative, &[1], &[2], &[1], &[]));
+        assert_eq!(bench.read(2, 3).unwrap(), [-1.0, -2.0, -3.0]);
+    }
+}
