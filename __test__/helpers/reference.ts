@@ -23,9 +23,15 @@ export function at(x: Data, index: readonly number[]): number {
   return x.values[x.shape.reduce((position, d, i) => position * d + (d === 1 ? 0 : index[lead + i]!), 0)]!
 }
 
-/** A result whose every element is a function of its index. */
+/** A result whose every element is a function of its index. The index is one array, counted up. */
 export function build(dtype: Dtype, shape: Shape, f: (index: number[]) => number): Want {
-  return { dtype, shape, values: Float64Array.from({ length: count(shape) }, (_, i) => f(unravel(i, shape))) }
+  const values = new Float64Array(count(shape))
+  const index = shape.map(() => 0)
+  for (let p = 0; p < values.length; p++) {
+    values[p] = f(index)
+    for (let d = shape.length - 1; d >= 0 && ++index[d]! === shape[d]; d--) index[d] = 0
+  }
+  return { dtype, shape, values }
 }
 
 /** NumPy's broadcasting of shapes. */

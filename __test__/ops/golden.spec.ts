@@ -4,7 +4,16 @@
  */
 
 import test from 'ava'
-import { type ActivationName, type Device, heaviside, linear, scope, slice, tensor } from '../../ts/index.ts'
+import {
+  type ActivationName,
+  type Device,
+  heaviside,
+  linear,
+  scatterAdd,
+  scope,
+  slice,
+  tensor,
+} from '../../ts/index.ts'
 import { differentBits } from '../helpers/compare.ts'
 import { random, upload } from '../helpers/data.ts'
 import { DEVICES, onDevices, open } from '../helpers/devices.ts'
@@ -90,7 +99,14 @@ onDevices('one thread and several give the same bits, also for sums over the bat
     const bias = upload(random('f32', [129], { salt: 3 }), device, true)
     const y = linear(x, weight, bias, { activation: 'gelu' })
     y.softmax().square().mean().backward()
-    return Promise.all([y, weight.grad!, bias.grad!, x.sum(), x.sum(0)].map((v) => v.data()))
+    const wide = upload(random('f32', [1031, 521], { salt: 4 }), device)
+    const at = tensor(
+      Int32Array.from({ length: 1031 }, (_, i) => (i * 7919) % 97),
+      { device },
+    )
+    const sums = [wide.sum(), wide.sum(0), wide.sum(1), wide.mean(0), wide.variance(0), wide.variance(1)]
+    const lines = [wide.softmax(0), wide.softmax(1), scatterAdd(wide, at, [97, 521])]
+    return Promise.all([y, weight.grad!, bias.grad!, ...sums, ...lines].map((v) => v.data()))
   }
   const [one, two, three] = [await run(1), await run(2), await run(3)]
   t.deepEqual(two, one)
