@@ -15,7 +15,10 @@ export interface DeviceOptions {
   readonly kind?: 'auto' | DeviceKind
   /** Threads of the `cpu` device. Default: the physical cores. */
   readonly threads?: number
-  /** Upper bound, in bytes, of what the device may hold; above it operations fail with `ERR_OUT_OF_MEMORY`. Default: none. */
+  /**
+   * Upper bound, in bytes, of what the device may hold; above it operations fail with `ERR_OUT_OF_MEMORY`. Default: four
+   * fifths of the machine's memory on `cpu`, none on `js`.
+   */
   readonly memoryLimit?: number
   /** `false` runs every instruction by itself instead of fusing chains; results are the same bits. Default `true`. */
   readonly fuse?: boolean
@@ -149,10 +152,25 @@ export function defaultDevice(): Device {
   return (current ??= openDeviceSync('auto'))
 }
 
-/** Makes `device` the default. */
+/**
+ * Makes `device` the default.
+ *
+ * @throws `ERR_DEVICE_LOST` when it has been closed
+ */
 export function setDefaultDevice(device: Device): void {
-  if (!(device instanceof Device)) throw expected('setDefaultDevice: device', 'a device from openDevice()', device)
+  checkDevice('setDefaultDevice', device)
+  if (device.closed) {
+    throw new TilegradError(
+      'ERR_DEVICE_LOST',
+      `setDefaultDevice: this ${device.kind} device has been closed; open another one`,
+    )
+  }
   current = device
+}
+
+/** @internal Throws `ERR_ARGUMENT` unless `device` came from `openDevice()`: a kind is a word, not a place. */
+export function checkDevice(op: string, device: unknown): asserts device is Device {
+  if (!(device instanceof Device)) throw expected(`${op}: device`, 'a device from openDevice()', device)
 }
 
 function openDeviceSync(options: DeviceOptions | 'auto' | DeviceKind): Device {
@@ -168,8 +186,8 @@ function checkOptions(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptio
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024)) {
     throw expected('openDevice: threads', 'a whole number from 1 to 1024', threads)
   }
-  if (memoryLimit !== undefined && !(Number.isSafeInteger(memoryLimit) && memoryLimit >= 0)) {
-    throw expected('openDevice: memoryLimit', 'a whole number of bytes', memoryLimit)
+  if (memoryLimit !== undefined && !(Number.isSafeInteger(memoryLimit) && memoryLimit >= 1)) {
+    throw expected('openDevice: memoryLimit', 'a whole number of bytes ≥ 1', memoryLimit)
   }
   if (fuse !== undefined && typeof fuse !== 'boolean') throw expected('openDevice: fuse', 'true or false', fuse)
   return { ...given, kind }

@@ -93,3 +93,12 @@ export function show(value: unknown): string {
 export function expected(what: string, wanted: string, actual: unknown): TilegradError {
   return new TilegradError('ERR_ARGUMENT', `${what} must be ${wanted}, not ${show(actual)}`)
 }
+
+/**
+ * Throws `ERR_ARGUMENT` unless options come as an object. Other libraries take the same things by position
+ * (`sum(x, 1, true)`, `zeros(shape, dtype)`): read as an object, those would say nothing and be ignored.
+ */
+export function checkOptions(op: string, options: unknown): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw expected(`${op}: options`, 'an object', options)
+}

@@ -7,9 +7,9 @@
 import { inspect } from 'node:util'
 import { backward } from './autograd/backward.ts'
 import type { Node } from './autograd/tape.ts'
-import type { Device } from './device.ts'
+import { type Device, checkDevice } from './device.ts'
 import { type DataTypes, type Dtype, type TypedArray, allocate } from './dtype.ts'
-import { TilegradError } from './errors.ts'
+import { TilegradError, checkOptions, expected } from './errors.ts'
 import type { TensorMethods } from './ops/methods.ts'
 import type { Value } from './program/value.ts'
 import { currentScope } from './scope.ts'
@@ -179,6 +179,7 @@ export class Tensor {
   /** A copy on another device, or this tensor when it is there already. Gradients do not flow through it. */
   async to(device: Device): Promise<Tensor> {
     if (device === this.device) return this
+    checkDevice('to', device)
     device.checkDtype('to', this.dtype)
     const data = await this.data()
     const copy = new Tensor(device, device.recorder.upload(this.dtype, this.shape, data))
@@ -201,6 +202,9 @@ export class Tensor {
    * tensor has been changed in place since
    */
   backward(options: { retainGraph?: boolean; gradient?: Tensor } = {}): void {
+    checkOptions('backward', options)
+    // PyTorch takes the gradient by position.
+    if (options instanceof Tensor) throw expected('backward: options', '{ gradient }', options)
     backward(this, options)
   }
 

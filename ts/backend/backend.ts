@@ -52,7 +52,7 @@ export interface Backend {
 export interface BackendOptions {
   /** Threads of the `cpu` device, the one that leads included. Default: physical cores. */
   readonly threads?: number | undefined
-  /** Upper bound in bytes of all device memory. Default: none. */
+  /** Upper bound in bytes of all device memory. Default: the backend's choice; `js` has none. */
   readonly memoryLimit?: number | undefined
   /** `false` runs every instruction by itself, for tests. Default: true. */
   readonly fuse?: boolean | undefined

@@ -48,6 +48,7 @@ export class TensorDataset implements Dataset<Tensor[]> {
 
   /** Rows of every tensor. */
   batch(indices: Int32Array<ArrayBuffer>): Tensor[] {
+    if (!(indices instanceof Int32Array)) throw expected('TensorDataset.batch: indices', 'an Int32Array', indices)
     return this.tensors.map((t) => {
       const { recorder } = t.device
       const at = new Tensor(t.device, recorder.upload('i32', [indices.length], indices))

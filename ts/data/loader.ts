@@ -3,7 +3,7 @@
  * so it can be repeated. Before each batch a macrotask passes: finalisers and timers get their turn.
  */
 
-import { expected } from '../errors.ts'
+import { checkOptions, expected } from '../errors.ts'
 import { Philox, SITES, splitSeed } from '../random.ts'
 import type { Dataset } from './dataset.ts'
 
@@ -43,6 +43,7 @@ export class DataLoader<Batch> implements AsyncIterable<Batch> {
     if (typeof dataset?.batch !== 'function' || !Number.isInteger(dataset.length)) {
       throw expected('DataLoader: dataset', 'a Dataset with length and batch()', dataset)
     }
+    checkOptions('DataLoader', options)
     const { batchSize = 1, shuffle = false, seed = 0, dropLast = false } = options
     if (!Number.isInteger(batchSize) || batchSize < 1)
       throw expected('DataLoader: batchSize', 'a whole number ≥ 1', batchSize)

@@ -1,6 +1,6 @@
 /** The layer y = act(xW + b), fused. */
 
-import { expected } from '../errors.ts'
+import { checkOptions, expected } from '../errors.ts'
 import { type ActivationName, checkActivation } from '../ops/activation.ts'
 import { type CreationOptions, initUniform, zeros } from '../ops/creation.ts'
 import { linear } from '../ops/linear.ts'
@@ -42,6 +42,7 @@ export class Linear extends Module {
    */
   constructor(inFeatures: number, outFeatures: number, options: LinearLayerOptions = {}) {
     super()
+    checkOptions('Linear', options)
     for (const [name, size] of Object.entries({ inFeatures, outFeatures })) {
       if (!Number.isInteger(size) || size < 0) throw expected(`Linear: ${name}`, 'a whole number ≥ 0', size)
     }

@@ -3,7 +3,7 @@
  * names follow PyTorch (`0.weight`). It does not know devices: parameters do.
  */
 
-import { TilegradError, expected } from '../errors.ts'
+import { TilegradError, checkOptions, expected } from '../errors.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import type { TypedArray } from '../dtype.ts'
@@ -106,6 +106,7 @@ export abstract class Module {
    * @throws `ERR_FORMAT` that lists missing, unexpected and mis-shaped names
    */
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
+    checkOptions('loadStateDict', options)
     const { strict = true } = options
     if (typeof state !== 'object' || state === null)
       throw expected('loadStateDict: state', 'an object of entries by name', state)

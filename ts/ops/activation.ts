@@ -5,7 +5,7 @@
  */
 
 import { recording, track } from '../autograd/tape.ts'
-import { expected } from '../errors.ts'
+import { checkOptions, expected } from '../errors.ts'
 import type { ACTIVATION_CODES } from '../program/opcodes.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { Tensor } from '../tensor.ts'
@@ -134,6 +134,7 @@ export function silu(z: Tensor): Tensor {
  * @param options.threshold default 20
  */
 export function softplus(z: Tensor, options: { beta?: number; threshold?: number } = {}): Tensor {
+  checkOptions('softplus', options)
   const { beta = 1, threshold = 20 } = options
   if (!(finite('softplus: beta', beta) > 0)) throw expected('softplus: beta', 'a number > 0', beta)
   return activation('softplus', z, [beta, finite('softplus: threshold', threshold)])
@@ -150,6 +151,7 @@ export function heaviside(z: Tensor): Tensor {
  * @param options.approximate `'none'` (default, as in PyTorch): by erf; `'tanh'`: the approximation, up to 4.7e-4 away
  */
 export function gelu(z: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+  checkOptions('gelu', options)
   const { approximate = 'none' } = options
   if (approximate !== 'none' && approximate !== 'tanh')
     throw expected('gelu: approximate', "'none' or 'tanh'", approximate)

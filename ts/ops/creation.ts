@@ -1,8 +1,8 @@
 /** Making tensors: from data, constant, counted, random. Random numbers are drawn on the host (`random.ts`). */
 
-import { type Device, defaultDevice } from '../device.ts'
+import { type Device, checkDevice, defaultDevice } from '../device.ts'
 import { type Dtype, type TypedArray, allocate, checkDtype } from '../dtype.ts'
-import { TilegradError, expected, show } from '../errors.ts'
+import { TilegradError, checkOptions, expected, show } from '../errors.ts'
 import { Philox, SITES, nextDraw } from '../random.ts'
 import { type Shape, checkShape, numel, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -38,6 +38,7 @@ export type TensorData = number | boolean | ArrayBufferView | readonly TensorDat
  * ```
  */
 export function tensor(data: TensorData, options: CreationOptions & { readonly shape?: Shape } = {}): Tensor {
+  checkOptions('tensor', options)
   const flat = ArrayBuffer.isView(data) ? typed(data) : nested(data)
   const dtype = options.dtype ?? flat.dtype
   checkDtype('tensor', dtype)
@@ -48,7 +49,7 @@ export function tensor(data: TensorData, options: CreationOptions & { readonly s
       `tensor: ${flat.values.length} values do not fill shape ${showShape(shape)} of ${numel(shape)}`,
     )
   }
-  return fromHost('tensor', shape, convert(flat.values, dtype), dtype, options)
+  return fromHost('tensor', shape, convert('tensor', flat.values, dtype), dtype, options)
 }
 
 /** Zeros. */
@@ -64,11 +65,13 @@ export function ones(shape: Shape, options: CreationOptions = {}): Tensor {
 /** Every element is `value`. */
 export function full(shape: Shape, value: number, options: CreationOptions = {}): Tensor {
   const dims = checkShape('full', shape)
+  checkOptions('full', options)
   if (typeof value !== 'number') throw expected('full: value', 'a number', value)
   const { dtype = 'f32', device = defaultDevice() } = options
   checkDtype('full', dtype)
+  checkDevice('full', device)
   device.checkDtype('full', dtype)
-  if (dtype !== 'f32' && dtype !== 'f64') convert([value], dtype)
+  if (dtype !== 'f32' && dtype !== 'f64') convert('full', [value], dtype)
   const out = new Tensor(device, device.recorder.emit('full', [], { dtype, shape: dims }, [value]))
   if (options.requiresGrad) out.requiresGrad = true
   return out
@@ -95,6 +98,7 @@ export function arange(
   end: number,
   options: CreationOptions & { readonly start?: number; readonly step?: number } = {},
 ): Tensor {
+  checkOptions('arange', options)
   const { start = 0, step = 1, dtype = 'f32' } = options
   for (const [name, x] of Object.entries({ end, start, step })) {
     if (!Number.isFinite(x)) throw expected(`arange: ${name}`, 'a finite number', x)
@@ -102,13 +106,15 @@ export function arange(
   if (step === 0) throw expected('arange: step', 'a number other than 0', step)
   checkDtype('arange', dtype)
   const shape = checkShape('arange', [Math.max(0, Math.ceil((end - start) / step))])
-  const values = Array.from({ length: shape[0]! }, (_, i) => start + i * step)
-  return fromHost('arange', shape, convert(values, dtype), dtype, options)
+  const values = allocate('f64', shape[0]!)
+  for (let i = 0; i < values.length; i++) values[i] = start + i * step
+  return fromHost('arange', shape, convert('arange', values, dtype), dtype, options)
 }
 
 /** The identity matrix `[n, n]`. */
 export function eye(n: number, options: CreationOptions = {}): Tensor {
   const shape = checkShape('eye', [n, n])
+  checkOptions('eye', options)
   const { dtype = 'f32' } = options
   checkDtype('eye', dtype)
   const data = allocate(dtype, n * n)
@@ -148,6 +154,7 @@ export function initUniform(shape: Shape, bound: number, options: CreationOption
 
 function drawn(op: string, shape: Shape, options: CreationOptions, fill: (data: TypedArray) => void): Tensor {
   const dims = checkShape(op, shape)
+  checkOptions(op, options)
   const { dtype = 'f32' } = options
   if (dtype !== 'f32' && dtype !== 'f64')
     throw new TilegradError('ERR_DTYPE', `${op}: random numbers are f32 or f64, not ${show(dtype)}`)
@@ -157,7 +164,8 @@ function drawn(op: string, shape: Shape, options: CreationOptions, fill: (data: 
 }
 
 function fromHost(op: string, shape: Shape, data: TypedArray, dtype: Dtype, options: CreationOptions): Tensor {
-  const device = options.device ?? defaultDevice()
+  const { device = defaultDevice() } = options
+  checkDevice(op, device)
   device.checkDtype(op, dtype)
   const out = new Tensor(device, device.recorder.upload(dtype, shape, data))
   if (options.requiresGrad) out.requiresGrad = true
@@ -228,7 +236,7 @@ function nested(data: unknown): Flat {
   return { values, shape, dtype: booleans > 0 ? 'bool' : 'f32' }
 }
 
-function convert(values: ArrayLike<number>, dtype: Dtype): TypedArray {
+function convert(op: string, values: ArrayLike<number>, dtype: Dtype): TypedArray {
   const out = allocate(dtype, values.length)
   if (dtype === 'f32' || dtype === 'f64') {
     out.set(values)
@@ -238,7 +246,7 @@ function convert(values: ArrayLike<number>, dtype: Dtype): TypedArray {
     const v = values[i]!
     if (dtype === 'bool') out[i] = v !== 0 ? 1 : 0
     else if (Number.isInteger(v) && v >= -(2 ** 31) && v < 2 ** 31) out[i] = v
-    else throw new TilegradError('ERR_DTYPE', `tensor: ${v} at position ${i} is no 32-bit integer`)
+    else throw new TilegradError('ERR_DTYPE', `${op}: ${v} at position ${i} is no 32-bit integer`)
   }
   return out
 }

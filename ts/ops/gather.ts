@@ -2,7 +2,7 @@
 
 import { track } from '../autograd/tape.ts'
 import { TilegradError } from '../errors.ts'
-import { type Shape, checkShape, normalizeAxis, showShape } from '../shape.ts'
+import { type Shape, checkShape, normalizeAxis, sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { checkTensor, sharedDevice } from './apply.ts'
 
@@ -42,7 +42,7 @@ export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis 
   const wanted = checkShape('scatterAdd', shape)
   const at = normalizeAxis('scatterAdd', axis, wanted.length)
   const fits = [...wanted.slice(0, at), ...indices.shape, ...wanted.slice(at + 1)]
-  if (showShape(fits) !== showShape(updates.shape)) {
+  if (!sameShape(fits, updates.shape)) {
     throw new TilegradError(
       'ERR_SHAPE',
       `scatterAdd: updates ${showShape(updates.shape)} have to be ${showShape(fits)} for a result of ${showShape(wanted)}`,

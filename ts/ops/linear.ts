@@ -4,7 +4,7 @@
  */
 
 import { recording, track } from '../autograd/tape.ts'
-import { TilegradError } from '../errors.ts'
+import { TilegradError, checkOptions } from '../errors.ts'
 import { ACTIVATION_CODES } from '../program/opcodes.ts'
 import type { OutputSpec } from '../program/record.ts'
 import { numel, showShape } from '../shape.ts'
@@ -42,6 +42,7 @@ export interface LinearOptions {
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options: LinearOptions = {}): Tensor {
   checkOperands(x, weight, bias ?? null)
+  checkOptions('linear', options)
   const { activation } = options
   if (activation !== undefined) checkActivation('linear', activation)
   const { device, dtype } = x

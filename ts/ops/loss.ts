@@ -1,7 +1,7 @@
 /** Losses. Each gives a mean by default; `'parts'` gives what exact gradient accumulation needs. */
 
 import { recording, track } from '../autograd/tape.ts'
-import { TilegradError, expected } from '../errors.ts'
+import { TilegradError, checkOptions, expected } from '../errors.ts'
 import { scope } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -58,6 +58,7 @@ export function crossEntropy<R extends Reduction = 'mean'>(
   targets: Tensor,
   options: CrossEntropyOptions<R> = {},
 ): Reduced<R> {
+  checkOptions('crossEntropy', options)
   const { ignoreIndex = -100 } = options
   checkTensor('crossEntropy', 'logits', logits)
   checkTensor('crossEntropy', 'targets', targets)
@@ -128,6 +129,7 @@ export function mse<R extends Reduction = 'mean'>(
   target: Tensor,
   options: { readonly reduction?: R } = {},
 ): Reduced<R> {
+  checkOptions('mse', options)
   checkTensor('mse', 'prediction', prediction)
   checkTensor('mse', 'target', target)
   checkDtypeClass('mse', 'float', prediction.dtype)

@@ -4,7 +4,7 @@
  */
 
 import { track, type Vjp } from '../autograd/tape.ts'
-import { TilegradError, expected } from '../errors.ts'
+import { TilegradError, checkOptions, expected } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import type { Attribute } from '../program/record.ts'
 import { scope } from '../scope.ts'
@@ -65,6 +65,7 @@ export function min(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor
  * @param options.correction 1 (default, the unbiased estimate, as in PyTorch) or 0
  */
 export function variance(x: Tensor, axis?: Axis, options: ReduceOptions & { correction?: number } = {}): Tensor {
+  checkOptions('variance', options)
   const { correction = 1 } = options
   if (!(Number.isFinite(correction) && correction >= 0))
     throw expected('variance: correction', 'a number ≥ 0', correction)
@@ -118,6 +119,7 @@ function reduce(
   gradient: ReduceGrad,
 ): Tensor {
   checkTensor(op, 'x', x)
+  checkOptions(op, options)
   checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
   const axes = normalizeAxes(op, axis, x.shape.length)
   const kept = x.shape.map((d, i) => (axes.includes(i) ? 1 : d))
@@ -140,6 +142,7 @@ function reduce(
 
 function arg(op: 'argmax' | 'argmin', x: Tensor, axis: number | undefined, options: ReduceOptions): Tensor {
   checkTensor(op, 'x', x)
+  checkOptions(op, options)
   checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
   const axes = axis === undefined ? x.shape.map((_, i) => i) : [normalizeAxis(op, axis, x.shape.length)]
   const kept = x.shape.map((d, i) => (axes.includes(i) ? 1 : d))

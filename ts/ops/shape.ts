@@ -87,6 +87,7 @@ export function expand(x: Tensor, shape: Shape): Tensor {
  */
 export function transpose(x: Tensor, axes?: readonly number[]): Tensor {
   checkTensor('transpose', 'x', x)
+  if (axes !== undefined && !Array.isArray(axes)) throw expected('transpose: axes', 'a list of axes', axes)
   const rank = x.shape.length
   const order =
     axes === undefined ? x.shape.map((_, i) => rank - 1 - i) : axes.map((a) => normalizeAxis('transpose', a, rank))
