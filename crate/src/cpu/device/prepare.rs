@@ -5,7 +5,7 @@ use super::frame::Frame;
 use crate::cpu::Cpu;
 use crate::cpu::activation::Activation;
 use crate::cpu::elementwise;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{
     Chain, ChainOp, ChainOperand, ChainOutput, Kernel, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand, Options, Plan,
     Step, StepKind,
@@ -58,7 +58,7 @@ impl Prepared {
         match &step.kind {
             StepKind::Chain(chain) => Ok(Self::Chain(elementwise::Chain::new(chain)?)),
             StepKind::Kernel(kernel) => match kernel.op {
-                Op::Matmul { .. } => Ok(batches(kernel)),
+                Op::Matmul { .. } => batches(kernel),
                 Op::LinearGrad { activation, .. } => derivative(kernel, activation),
                 _ => Ok(Self::Plain),
             },
@@ -153,31 +153,46 @@ fn keep<T: Copy>(items: &[T], wanted: impl Fn(usize) -> bool) -> Vec<T> {
     items.iter().enumerate().filter(|&(index, _)| wanted(index)).map(|(_, item)| *item).collect()
 }
 
-/// Where the items of a batched product begin; nothing when it is one product, or one with more rows.
-fn batches(kernel: &Kernel) -> Prepared {
+/// Where the items of a batched product begin; nothing when it is one product, or one with more rows, or empty.
+fn batches(kernel: &Kernel) -> Result<Prepared> {
     let (Some(Some(a)), Some(Some(b)), Some(c)) = (kernel.inputs.first(), kernel.inputs.get(1), kernel.outputs.first())
     else {
-        return Prepared::Plain;
+        return Ok(Prepared::Plain);
     };
+    // A batch of empty products may be as long as it likes: it costs nobody memory, so it must not cost us any.
+    if c.numel == 0 {
+        return Ok(Prepared::Plain);
+    }
     let batch = |dims: &[u32]| dims.len().saturating_sub(2);
     let (a_batch, b_batch, c_batch) = (batch(&a.dims), batch(&b.dims), batch(&c.dims));
     let is_one = |dims: &[u32]| dims.iter().all(|&size| size == 1);
     let transposed = matches!(kernel.op, Op::Matmul { transpose_a: true, .. });
     if is_one(&c.dims[..c_batch]) || (is_one(&b.dims[..b_batch]) && !transposed) {
-        return Prepared::Plain;
+        return Ok(Prepared::Plain);
     }
     let offsets = |dims: &[u32], batch: usize| {
         let item: usize = dims[batch..].iter().map(|&size| size as usize).product();
-        walk(&c.dims[..c_batch], &stretched(&dims[..batch], c_batch)).into_iter().map(|index| index * item).collect()
+        let strides = stretched(&dims[..batch], c_batch).into_iter().map(|stride| stride * item);
+        walk(&c.dims[..c_batch], &strides.collect::<Vec<_>>())
     };
-    Prepared::Batches { a: offsets(&a.dims, a_batch), b: offsets(&b.dims, b_batch) }
+    Ok(Prepared::Batches { a: offsets(&a.dims, a_batch)?, b: offsets(&b.dims, b_batch)? })
 }
 
-/// The linear index of every position of `dims`, row-major, under these strides.
-fn walk(dims: &[u32], strides: &[usize]) -> Vec<usize> {
-    dims.iter().zip(strides).fold(vec![0], |indices, (&size, &stride)| {
-        indices.iter().flat_map(|&index| (0..size as usize).map(move |i| index + i * stride)).collect()
-    })
+/// The linear index of every position of `dims`, row-major, under these strides. As many as a program says: a batch that
+/// is too long for the machine is an error.
+fn walk(dims: &[u32], strides: &[usize]) -> Result<Vec<usize>> {
+    let count: usize = dims.iter().map(|&size| size as usize).product();
+    let mut indices = Vec::new();
+    indices
+        .try_reserve_exact(count)
+        .map_err(|_| Error::OutOfMemory(format!("no memory to plan a product of {count} matrices")))?;
+    indices.extend((0..count).map(|position| {
+        let place = |(rest, index): (usize, usize), (&size, &stride): (&u32, &usize)| {
+            (rest / size as usize, index + rest % size as usize * stride)
+        };
+        dims.iter().zip(strides).rev().fold((position, 0), place).1
+    }));
+    Ok(indices)
 }
 
 /// Strides with which a shape is read over a broadcast one of `rank` dimensions: 0 where it is stretched.
@@ -215,9 +230,9 @@ mod tests {
 
     #[test]
     fn walking_follows_the_strides() {
-        assert_eq!(walk(&[], &[]), [0]);
-        assert_eq!(walk(&[2, 3], &[3, 1]), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(walk(&[2, 3], &[0, 1]), [0, 1, 2, 0, 1, 2]);
-        assert_eq!(walk(&[2, 0], &[1, 1]), []);
+        assert_eq!(walk(&[], &[]).unwrap(), [0]);
+        assert_eq!(walk(&[2, 3], &[3, 1]).unwrap(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(walk(&[2, 3], &[0, 1]).unwrap(), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(walk(&[2, 0], &[1, 1]).unwrap(), []);
     }
 }

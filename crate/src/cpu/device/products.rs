@@ -49,6 +49,9 @@ impl Products<'_> {
         let mut left = matrix(self.on.input(0)?, &a.dims, transpose_a);
         let right = matrix(self.on.input(1)?, &b.dims, transpose_b);
         let to = self.on.output(0)?;
+        if to.is_empty() {
+            return Ok(());
+        }
         if let Prepared::Batches { a, b } = prepared {
             let items = |matrix, offsets| Items { matrix, offsets };
             return gemm_batched(self.cpu, items(left, a), items(right, b), to);
