@@ -169,7 +169,7 @@ impl Engine {
         self.slots.set(slot, content);
     }
 
-    /// Copies host data into device memory, evicting packed weights if it must.
+    /// Copies host data into device memory, evicting packed weights and the buffers of earlier runs if it must.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -222,6 +222,7 @@ impl Engine {
     /// Ends an epoch of work: what it did not need is given back.
     pub fn end_epoch(&mut self) {
         self.weights.sweep();
+        self.frame.end_epoch();
         self.memory.end_epoch();
     }
 

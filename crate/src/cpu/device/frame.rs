@@ -21,6 +21,8 @@ pub struct Frame {
     allocations: Vec<Arc<Storage>>,
     arena: Option<Storage>,
     scratch: Option<Storage>,
+    /// The most words of arena and scratch that a run of this epoch has asked for.
+    most: [usize; 2],
     failures: Vec<Option<Arc<Failure>>>,
     failed: bool,
     /// The scalars of the run.
@@ -61,6 +63,15 @@ impl Frame {
             self.allocations.push(Arc::new(storage));
         }
         let wanted = [plan.arena, planned.scratch];
+        self.most = [0, 1].map(|buffer| self.most[buffer].max(wanted[buffer]));
+        match self.grow(wanted, &mut allocate) {
+            Err(Error::OutOfMemory(_)) if self.give_back() => self.grow(wanted, &mut allocate),
+            result => result,
+        }
+    }
+
+    /// Makes arena and scratch as large as wanted.
+    fn grow(&mut self, wanted: [usize; 2], allocate: &mut impl FnMut(usize, Purpose) -> Result<Storage>) -> Result<()> {
         for (kept, words) in [&mut self.arena, &mut self.scratch].into_iter().zip(wanted) {
             if kept.as_ref().map_or(0, Storage::words) < words {
                 // The old one first: both together may be more than there is.
@@ -69,6 +80,14 @@ impl Frame {
             }
         }
         Ok(())
+    }
+
+    /// Ends an epoch of runs: buffers far larger than any of them needed are given back.
+    pub fn end_epoch(&mut self) {
+        let most = std::mem::take(&mut self.most);
+        for (kept, words) in [&mut self.arena, &mut self.scratch].into_iter().zip(most) {
+            kept.take_if(|storage| storage.words() / 2 > words);
+        }
     }
 
     fn input(

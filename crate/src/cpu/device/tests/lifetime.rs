@@ -92,3 +92,57 @@ fn a_long_queue_asks_the_caller_to_wait() {
     while !bench.device.wait_idle(Duration::from_millis(20)) {}
     assert_eq!(bench.device.submit(&words, bench.turn).unwrap(), Pressure::None);
 }
+
+#[test]
+fn a_batch_of_empty_products_costs_nothing_however_long() {
+    let bench = Bench::new(1, true);
+    let many = 1 << 30;
+    let writer = program(&[(F32, &[many, 0, 1]), (F32, &[many, 1, 0])], |w, x| {
+        vec![w.op("matmul", &[(F32, &[many, 0, 0])], x, &[A::W(0), A::W(0)])]
+    });
+    bench.write(1, &[]);
+    bench.write(2, &[]);
+    bench.submit(&stream(&writer, &[1, 2], &[3], &[], &[]));
+    assert_eq!(bench.read(3, 0).unwrap(), []);
+}
+
+/// x·x·x: one intermediate of n² elements, one result.
+fn cube(n: u32) -> Writer {
+    program(&[(F32, &[n, n])], |w, x| {
+        let square = w.op("matmul", &[(F32, &[n, n])], &[x[0], x[0]], &[A::W(0), A::W(0)]);
+        vec![w.op("matmul", &[(F32, &[n, n])], &[square, x[0]], &[A::W(0), A::W(0)])]
+    })
+}
+
+#[test]
+fn memory_of_an_earlier_run_makes_room_for_what_comes_after() {
+    // Input, intermediate and result of one run fit exactly.
+    let bench = Bench::limited(1, true, Some(3 << 16));
+    let run = || {
+        bench.write(1, &[0.5; 128 * 128]);
+        bench.submit(&stream(&cube(128), &[1], &[2], &[], &[]));
+        assert_eq!(bench.read(2, 128 * 128).unwrap()[0], 2048.0);
+        bench.submit(&stream(&Writer::default(), &[], &[], &[1, 2], &[]));
+    };
+    run();
+    bench.write(3, &[1.0; 3 << 14]);
+    assert_eq!(bench.read(3, 3 << 14).unwrap()[7], 1.0, "an upload");
+    bench.submit(&stream(&Writer::default(), &[], &[], &[3], &[]));
+    run();
+    let fill = program(&[], |w, _| vec![w.op("full", &[(F32, &[3 << 14])], &[], &[A::W(0)])]);
+    bench.submit(&stream(&fill, &[], &[4], &[], &[2.0]));
+    assert_eq!(bench.read(4, 3 << 14).unwrap()[7], 2.0, "a result");
+}
+
+#[test]
+fn small_programs_do_not_keep_the_memory_of_a_large_one() {
+    let bench = Bench::new(1, true);
+    bench.write(1, &[0.5; 128 * 128]);
+    bench.write(2, &[0.5; 64]);
+    bench.submit(&stream(&cube(128), &[1], &[3], &[], &[]));
+    for _ in 0..1000 {
+        bench.submit(&stream(&cube(8), &[2], &[4], &[], &[]));
+    }
+    bench.device.wait_idle(Duration::from_secs(10));
+    assert!(bench.device.statistics().memory.arena <= 512);
+}
