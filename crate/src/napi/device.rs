@@ -8,7 +8,7 @@ use napi::{Env, JsValue};
 use napi_derive::napi;
 
 use super::failure::{Outcome, guard, refused};
-use super::promise::promise;
+use super::promise::{Before, promise};
 use super::registry;
 use crate::cpu;
 use crate::cpu::device::{Device, Pressure, Source, Target};
@@ -115,12 +115,9 @@ pub fn try_sync(env: Env, id: u32) -> napi::Result<bool> {
 pub fn close(env: &Env, id: u32) -> napi::Result<Object<'_>> {
     guard(*env, || {
         let entry = registry::get(id)?;
-        let report = move |env| {
-            if let Ok(entry) = registry::get(id) {
-                entry.report_closed(env);
-            }
-        };
-        let (done, promise) = promise(env, None, Some(Box::new(report)))?;
+        let remove: Option<Before> =
+            if entry.begin_closing() { Some(Box::new(move |env| registry::remove(env, id))) } else { None };
+        let (done, promise) = promise(env, None, remove)?;
         entry.device.close(done);
         Ok(promise)
     })

@@ -24,6 +24,7 @@ thread_local! {
 pub(super) struct Entry {
     pub(super) device: Device,
     reported: Cell<i64>,
+    closing: Cell<bool>,
 }
 
 impl Entry {
@@ -35,9 +36,9 @@ impl Entry {
         }
     }
 
-    /// Takes back everything that was told.
-    pub(super) fn report_closed(&self, env: Env) {
-        self.adjust(env, -self.reported.get());
+    /// True the first time: whoever is told so closes the device and removes it from the table.
+    pub(super) fn begin_closing(&self) -> bool {
+        !self.closing.replace(true)
     }
 
     fn adjust(&self, env: Env, change: i64) {
@@ -58,8 +59,18 @@ pub(super) fn insert(env: Env, device: Device) -> Outcome<u32> {
     });
     // Without the hook, a thread could write into memory of an environment that is gone.
     hook.map_err(refused)?;
-    DEVICES.with_borrow_mut(|devices| devices.push(Some(Rc::new(Entry { device, reported: Cell::new(0) }))));
+    DEVICES.with_borrow_mut(|devices| {
+        devices.push(Some(Rc::new(Entry { device, reported: Cell::new(0), closing: Cell::new(false) })));
+    });
     Ok(id as u32)
+}
+
+/// Forgets a closed device: its threads end here, unless other devices share them. The id is not used again.
+pub(super) fn remove(env: Env, id: u32) {
+    let entry = DEVICES.with_borrow_mut(|devices| devices.get_mut(id as usize).and_then(Option::take));
+    if let Some(entry) = entry {
+        entry.adjust(env, -entry.reported.get());
+    }
 }
 
 /// The device with this id.

@@ -119,13 +119,13 @@ fn memory_of_an_earlier_run_makes_room_for_what_comes_after() {
     // Input, intermediate and result of one run fit exactly.
     let bench = Bench::limited(1, true, Some(3 << 16));
     let run = || {
-        bench.write(1, &[0.5; 128 * 128]);
+        bench.write(1, &vec![0.5; 128 * 128]);
         bench.submit(&stream(&cube(128), &[1], &[2], &[], &[]));
         assert_eq!(bench.read(2, 128 * 128).unwrap()[0], 2048.0);
         bench.submit(&stream(&Writer::default(), &[], &[], &[1, 2], &[]));
     };
     run();
-    bench.write(3, &[1.0; 3 << 14]);
+    bench.write(3, &vec![1.0; 3 << 14]);
     assert_eq!(bench.read(3, 3 << 14).unwrap()[7], 1.0, "an upload");
     bench.submit(&stream(&Writer::default(), &[], &[], &[3], &[]));
     run();
@@ -137,7 +137,7 @@ fn memory_of_an_earlier_run_makes_room_for_what_comes_after() {
 #[test]
 fn small_programs_do_not_keep_the_memory_of_a_large_one() {
     let bench = Bench::new(1, true);
-    bench.write(1, &[0.5; 128 * 128]);
+    bench.write(1, &vec![0.5; 128 * 128]);
     bench.write(2, &[0.5; 64]);
     bench.submit(&stream(&cube(128), &[1], &[3], &[], &[]));
     for _ in 0..1000 {
