@@ -92,8 +92,8 @@ export class Philox {
   below(n: number): number {
     const threshold = 2 ** 32 % n
     for (;;) {
-      const [high, low] = multiply(this.next(), n)
-      if (low >= threshold) return high
+      const word = this.next()
+      if (Math.imul(word, n) >>> 0 >= threshold) return highWord(word, n)
     }
   }
 
@@ -120,12 +120,14 @@ export function philox(
       k0 = (k0 + W0) >>> 0
       k1 = (k1 + W1) >>> 0
     }
-    const [h0, l0] = multiply(M0, c0)
-    const [h1, l1] = multiply(M1, c2)
+    const h0 = highWord(M0, c0)
+    const h1 = highWord(M1, c2)
+    const l1 = Math.imul(M1, c2) >>> 0
+    c3 ^= k1
+    c2 = (h0 ^ c3) >>> 0
+    c3 = Math.imul(M0, c0) >>> 0
     c0 = (h1 ^ c1 ^ k0) >>> 0
     c1 = l1
-    c2 = (h0 ^ c3 ^ k1) >>> 0
-    c3 = l0
   }
   out[0] = c0
   out[1] = c1
@@ -134,12 +136,14 @@ export function philox(
   return out
 }
 
-/** High and low word of a 32 × 32 bit product, by 16-bit halves. */
-function multiply(a: number, b: number): [number, number] {
-  const [al, ah, bl, bh] = [a & 0xffff, a >>> 16, b & 0xffff, b >>> 16]
+/** High word of a 32 × 32 bit product, by 16-bit halves; the low one is `Math.imul`'s. */
+function highWord(a: number, b: number): number {
+  const al = a & 0xffff
+  const ah = a >>> 16
+  const bl = b & 0xffff
+  const bh = b >>> 16
   const low = al * bl
   const middle = ah * bl + (low >>> 16) // < 2³²
   const other = al * bh + (middle & 0xffff)
-  const high = ah * bh + Math.floor(middle / 0x1_0000) + Math.floor(other / 0x1_0000)
-  return [high >>> 0, Math.imul(a, b) >>> 0]
+  return (ah * bh + (middle >>> 16) + (other >>> 16)) >>> 0
 }

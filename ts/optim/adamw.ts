@@ -1,6 +1,6 @@
 /** Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as PyTorch defines it. */
 
-import { expected } from '../errors.ts'
+import { checkOptions, expected } from '../errors.ts'
 import type { Value } from '../program/value.ts'
 import type { Tensor } from '../tensor.ts'
 import { Optimizer, atLeastZero, fraction } from './optimizer.ts'
@@ -38,12 +38,17 @@ export class AdamW extends Optimizer {
   readonly #moments: readonly { readonly m: Tensor; readonly v: Tensor }[]
 
   constructor(parameters: Iterable<Tensor>, options: AdamWOptions = {}) {
-    super('AdamW', parameters, options.lr ?? 1e-3)
-    const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 1e-2 } = options
+    // Before the base moves the parameters: an optimiser that cannot be made takes nothing over.
+    checkOptions('AdamW', options)
+    const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 1e-2 } = options
     if (!Array.isArray(betas) || betas.length !== 2) throw expected('AdamW: betas', 'two numbers', betas)
-    this.#betas = [fraction('AdamW: betas[0]', betas[0]), fraction('AdamW: betas[1]', betas[1])]
-    this.#eps = atLeastZero('AdamW: eps', eps)
-    this.#weightDecay = atLeastZero('AdamW: weightDecay', weightDecay)
+    const decays = [fraction('AdamW: betas[0]', betas[0]), fraction('AdamW: betas[1]', betas[1])] as const
+    atLeastZero('AdamW: eps', eps)
+    atLeastZero('AdamW: weightDecay', weightDecay)
+    super('AdamW', parameters, lr)
+    this.#betas = decays
+    this.#eps = eps
+    this.#weightDecay = weightDecay
     this.#moments = this.slabs.map((slab) => ({ m: slab.zeros(), v: slab.zeros() }))
   }
 

@@ -61,10 +61,14 @@ export abstract class Optimizer {
    * Updates every parameter that has a gradient; the others keep their values and state.
    *
    * @param gate decided on the device; used by `GradientAccumulator`
+   * @throws `ERR_SHAPE`, `ERR_DTYPE`, `ERR_DEVICE_MISMATCH` when a gradient assigned by hand does not fit; `ERR_ARGUMENT`
+   * when a later optimiser has taken over a parameter. Then no parameter changes
    */
   step(gate: StepGate = {}): void {
+    // All are checked before the first is applied.
+    const gradients = this.slabs.map((slab) => slab.gradients())
     this.slabs.forEach((slab, i) => {
-      const { values, segments } = slab.gradients()
+      const { values, segments } = gradients[i]!
       if (values.length > 0)
         this.update(slab, i, [gate.scale?.value ?? null, gate.ok?.value ?? null, ...values], segments)
     })
@@ -96,7 +100,7 @@ export abstract class Optimizer {
   /**
    * Continues from a state of an optimiser of the same kind over the same parameters. Nothing changes unless all fits.
    *
-   * @throws `ERR_FORMAT`
+   * @throws `ERR_FORMAT`; `ERR_ARGUMENT` for a learning rate that is none
    */
   loadStateDict(state: OptimizerState): void {
     const mismatch = (why: string): TilegradError =>

@@ -1,6 +1,6 @@
 /** Stochastic gradient descent, with momentum as PyTorch defines it: the velocity does not contain the learning rate. */
 
-import { expected } from '../errors.ts'
+import { checkOptions, expected } from '../errors.ts'
 import type { Value } from '../program/value.ts'
 import type { Tensor } from '../tensor.ts'
 import { Optimizer, atLeastZero } from './optimizer.ts'
@@ -41,16 +41,20 @@ export class SGD extends Optimizer {
   readonly #velocity: readonly (Tensor | null)[]
 
   constructor(parameters: Iterable<Tensor>, options: SGDOptions) {
-    super('SGD', parameters, options?.lr)
-    const { momentum = 0, dampening = 0, weightDecay = 0, nesterov = false } = options
-    this.#momentum = atLeastZero('SGD: momentum', momentum)
-    this.#weightDecay = atLeastZero('SGD: weightDecay', weightDecay)
+    // Before the base moves the parameters: an optimiser that cannot be made takes nothing over.
+    checkOptions('SGD', options)
+    const { lr, momentum = 0, dampening = 0, weightDecay = 0, nesterov = false } = options
+    atLeastZero('SGD: momentum', momentum)
+    atLeastZero('SGD: weightDecay', weightDecay)
     if (typeof dampening !== 'number' || !Number.isFinite(dampening))
       throw expected('SGD: dampening', 'a finite number', dampening)
-    this.#dampening = dampening
     if (nesterov && !(momentum > 0 && dampening === 0)) {
       throw expected('SGD: nesterov', 'used with momentum > 0 and dampening 0', { momentum, dampening })
     }
+    super('SGD', parameters, lr)
+    this.#momentum = momentum
+    this.#dampening = dampening
+    this.#weightDecay = weightDecay
     this.#nesterov = nesterov
     this.#velocity = this.slabs.map((slab) => (momentum > 0 ? slab.zeros() : null))
   }

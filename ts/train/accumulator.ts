@@ -11,7 +11,7 @@ import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
 import type { Parts } from '../ops/loss.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
-import { currentScope, keep, scope } from '../scope.ts'
+import { keep, scope } from '../scope.ts'
 import { showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 
@@ -61,7 +61,7 @@ export class GradientAccumulator {
    * Runs backward on the sum and counts the items.
    *
    * @param parts sum of the losses and number of items, as losses give with `reduction: 'parts'`
-   * @throws `ERR_SHAPE` unless both have one element
+   * @throws `ERR_SHAPE` unless both have one element; `ERR_DTYPE`, `ERR_DEVICE_MISMATCH` when they differ
    */
   add(parts: Parts): void {
     const { sum, count } = parts ?? {}
@@ -75,6 +75,8 @@ export class GradientAccumulator {
           `GradientAccumulator.add: ${name} has shape ${showShape(t.shape)}, not one element`,
         )
     }
+    checkSameDtype('GradientAccumulator.add', sum, count)
+    sharedDevice('GradientAccumulator.add', sum, count)
     sum.backward()
     noGrad(() => {
       const before = this.#count
@@ -103,21 +105,22 @@ export class GradientAccumulator {
     const count = this.#count
     if (count === null) return null
     const gradients = this.#gradients(count)
-    this.#count = null
-    this.#microBatches = 0
-    return noGrad(() =>
+    const result = noGrad(() =>
       scope(() => {
-        // Kept through the window's scopes, the count now goes the way of the other results.
-        currentScope()?.push(count)
         const scale = reciprocal(where(greater(count, 0), count, 1))
         const total = squaredNorm(gradients, count)
         const applied = logicalAnd(greater(count, 0), isFinite(total))
         const norm = mul(sqrt(total), scale)
         this.optimizer.step({ scale, ok: applied })
-        this.optimizer.zeroGrad()
-        return { applied, norm, count }
+        return { applied, norm, count: count.detach() }
       }),
     )
+    // Only now: a step that throws leaves the window as it was.
+    this.optimizer.zeroGrad()
+    count.dispose()
+    this.#count = null
+    this.#microBatches = 0
+    return result
   }
 
   /** What the window has added up. One norm and one count decide over all of it, so it lives in one place. */
