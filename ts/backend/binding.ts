@@ -56,7 +56,7 @@ export interface Binding {
 
   /**
    * Opens a `cpu` device and returns its id. `threads` counts the device's own; 0 leaves the choice to the addon.
-   * `memoryLimit` is in bytes; 0 is none.
+   * `memoryLimit` is in bytes; Infinity is none.
    */
   openCpu(threads: number, memoryLimit: number, fuse: boolean): number
 

@@ -19,14 +19,14 @@ use crate::error::Error;
 const SLICE: Duration = Duration::from_millis(20);
 
 /// Opens a `cpu` device and returns its id. `threads` counts the device's own; 0 leaves the choice to the addon.
-/// `memoryLimit` is in bytes; 0 is none.
+/// `memoryLimit` is in bytes; Infinity is none.
 #[napi]
 pub fn open_cpu(env: Env, threads: u32, memory_limit: f64, fuse: bool) -> napi::Result<u32> {
     guard(env, || {
         // Threads of ours may outlive the environment that loaded the addon.
         napi::bindgen_prelude::retain_current_module_for_unload_safety();
         let threads = if threads == 0 { cpu::device::default_threads() } else { threads as usize };
-        let limit = (memory_limit >= 1.0).then_some(memory_limit as u64);
+        let limit = memory_limit.is_finite().then_some(memory_limit as u64);
         registry::insert(env, Device::open(cpu::device::machine(threads)?, limit, fuse)?)
     })
 }
