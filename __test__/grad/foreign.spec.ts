@@ -44,7 +44,7 @@ onDevices('gradients of inputs nobody asked for are not kept', (t, device) => {
   const before = device.recorder.liveSlots
   for (let i = 0; i < 5; i++) {
     scope(() => {
-      valueAndGrad((x) => scale(x!, w).sum())(tensor([1, 1], { device }))
+      valueAndGrad((x) => scale(x, w).sum())(tensor([1, 1], { device }))
     })
     device.recorder.flush()
   }
@@ -90,7 +90,7 @@ onDevices('a scope keeps tensors in objects without a prototype', async (t, devi
   const named = scope(() =>
     Object.assign(Object.create(null) as Record<string, Tensor>, { x: zeros([2], { device }).add(3) }),
   )
-  t.deepEqual([...(await named['x']!.data())], [3, 3])
+  t.deepEqual([...(await named['x'].data())], [3, 3])
 })
 
 onDevices('a grad of another shape, assigned by hand, is refused', (t, device) => {
