@@ -51,8 +51,11 @@ impl Error {
 }
 
 impl Error {
-    /// What a caught panic said.
+    /// What a caught panic said: an error if it carries one.
     pub fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        if let Some(error) = payload.downcast_ref::<Self>() {
+            return error.clone();
+        }
         let text = payload
             .downcast_ref::<&str>()
             .copied()

@@ -5,8 +5,10 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::panic::resume_unwind;
 
 use super::Cpu;
+use crate::error::Error;
 
 /// No task gets less than this, so that claiming it stays negligible.
 const TASK_PS: u64 = 2_000_000;
@@ -79,17 +81,30 @@ thread_local! {
     static IDLE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Buffers of more words than this, 4 MiB, go back to the system after use.
+const KEPT: usize = 1 << 20;
+
 /// Calls `body` with `words` words of scratch memory, aligned to a cache line and with arbitrary content. Buffers are kept
-/// by the thread: a repeated call allocates nothing.
+/// by the thread unless they are large: a repeated call allocates nothing.
+///
+/// # Panics
+/// With [`Error::OutOfMemory`] when the system has no more: kernels return no errors, and whoever guards them makes it one.
 pub(super) fn with_scratch<R>(words: usize, body: impl FnOnce(&mut [u32]) -> R) -> R {
     const LINE: usize = 16;
     let mut buffer = IDLE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < words + LINE {
-        buffer.resize(words + LINE, 0);
+    let wanted = words.saturating_add(LINE);
+    if buffer.len() < wanted {
+        if buffer.try_reserve_exact(wanted - buffer.len()).is_err() {
+            let bytes = words.saturating_mul(size_of::<u32>());
+            resume_unwind(Box::new(Error::OutOfMemory(format!("no memory for {bytes} bytes of scratch"))));
+        }
+        buffer.resize(wanted, 0);
     }
     let skip = buffer.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE);
     let result = body(&mut buffer[skip..skip + words]);
-    IDLE.with_borrow_mut(|idle| idle.push(buffer));
+    if buffer.len() <= KEPT {
+        IDLE.with_borrow_mut(|idle| idle.push(buffer));
+    }
     result
 }
 
@@ -133,5 +148,15 @@ mod tests {
             });
             assert!(outer.iter().all(|&w| w == 1));
         });
+    }
+
+    #[test]
+    fn scratch_beyond_the_machine_is_an_error_and_large_scratch_is_not_kept() {
+        for words in [1 << 60, usize::MAX] {
+            let payload = std::panic::catch_unwind(|| with_scratch(words, |_| ())).unwrap_err();
+            assert_eq!(Error::from_panic(&*payload).code(), "ERR_OUT_OF_MEMORY");
+        }
+        with_scratch(KEPT + 1, |_| with_scratch(10, |_| ()));
+        assert!(IDLE.with_borrow(|idle| idle.iter().all(|buffer| buffer.capacity() <= KEPT)));
     }
 }
