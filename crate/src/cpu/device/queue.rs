@@ -208,7 +208,8 @@ impl Queue {
             // First idle, then told: whoever is waiting for the result finds an idle device.
             self.finish();
             if let Some(tell) = tell {
-                tell();
+                // A listener that panics must not end the thread that everybody else waits for.
+                let _ = catch_unwind(AssertUnwindSafe(tell));
             }
             if last {
                 return;

@@ -194,3 +194,12 @@ fn damaged_streams_end_in_failures_and_leave_the_device_working() {
         assert_eq!(bench.read(2, 3).unwrap(), [-1.0, -2.0, -3.0]);
     }
 }
+
+#[test]
+fn a_listener_that_panics_does_not_stop_the_device() {
+    let bench = Bench::new(1, true);
+    bench.device.sync(Box::new(|_| std::panic::resume_unwind(Box::new("told"))));
+    bench.sync().unwrap();
+    bench.write(1, &[1.0]);
+    assert_eq!(bench.read(1, 1).unwrap(), [1.0]);
+}
