@@ -20,7 +20,8 @@ export interface StateEntry {
 export type StateDict = Record<string, StateEntry>
 
 /**
- * A layer or a model: parameters, submodules and a `forward`. Extend it and assign parameters and modules to fields.
+ * A layer or a model: parameters, submodules and a `forward`. Extend it and assign parameters and modules to fields, or
+ * arrays of them, whose elements are named as in PyTorch's `ModuleList`: `layers.0.weight`.
  *
  * @example
  * ```ts
@@ -68,10 +69,10 @@ export abstract class Module {
     return found
   }
 
-  /** Direct submodules by field name. */
+  /** Direct submodules by field name; those in arrays as `layers.0`. */
   children(): Map<string, Module> {
     const found = new Map<string, Module>()
-    for (const [name, value] of Object.entries(this)) if (value instanceof Module) found.set(name, value)
+    for (const [name, value] of this.#fields()) if (value instanceof Module) found.set(name, value)
     return found
   }
 
@@ -129,8 +130,18 @@ export abstract class Module {
       if (given.has(name)) tensor.device.recorder.overwrite(tensor.value, state[name]!.data)
   }
 
+  /** The fields, with arrays opened where they hold modules or parameters. */
+  *#fields(): Generator<[string, unknown], void, undefined> {
+    for (const [name, value] of Object.entries(this) as [string, unknown][]) {
+      if (!Array.isArray(value)) yield [name, value]
+      else
+        for (const [i, element] of (value as unknown[]).entries())
+          if (element instanceof Module || element instanceof Parameter) yield [`${name}.${i}`, element]
+    }
+  }
+
   #walk(prefix: string, visit: (name: string, value: unknown) => void): void {
-    for (const [name, value] of Object.entries(this)) {
+    for (const [name, value] of this.#fields()) {
       if (value instanceof Module) value.#walk(`${prefix}${name}.`, visit)
       else visit(prefix + name, value)
     }
