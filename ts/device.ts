@@ -186,8 +186,8 @@ function checkOptions(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptio
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024)) {
     throw expected('openDevice: threads', 'a whole number from 1 to 1024', threads)
   }
-  if (memoryLimit !== undefined && !(Number.isSafeInteger(memoryLimit) && memoryLimit >= 1)) {
-    throw expected('openDevice: memoryLimit', 'a whole number of bytes ≥ 1', memoryLimit)
+  if (memoryLimit !== undefined && !(Number.isSafeInteger(memoryLimit) && memoryLimit >= 0)) {
+    throw expected('openDevice: memoryLimit', 'a whole number of bytes', memoryLimit)
   }
   if (fuse !== undefined && typeof fuse !== 'boolean') throw expected('openDevice: fuse', 'true or false', fuse)
   return { ...given, kind }

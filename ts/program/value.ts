@@ -11,12 +11,6 @@ import type { Recorder } from './record.ts'
 /** Memory that several values may share. The version counts changes in place. */
 export class Storage {
   version = 0
-  /** Elements, for `Parameter`s that move into a slab and back. */
-  readonly size: number
-
-  constructor(size: number) {
-    this.size = size
-  }
 }
 
 /** One register or slot. */
@@ -39,7 +33,7 @@ export class Value {
     this.dtype = dtype
     this.shape = shape
     this.size = numel(shape)
-    this.storage = storage ?? new Storage(this.size)
+    this.storage = storage ?? new Storage()
   }
 
   /** Bytes of the elements on the host. */
