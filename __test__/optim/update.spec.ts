@@ -1,0 +1,162 @@
+/** The updates of SGD and AdamW: documented values, and fifty steps beside the formulas in f64. */
+
+import { type Device, type Dtype, Parameter, optim, tensor } from '../../ts/index.ts'
+import { onDevices } from '../helpers/devices.ts'
+import { near, random, values } from '../helpers/values.ts'
+import { type AdamW, type Reference, type Sgd, adamw, reference, sgd } from './reference.ts'
+
+/** Around the 64 elements that places in a slab are rounded up to, and shapes of every rank. */
+const SHAPES = [[], [1], [3, 5], [63], [64], [65], [2, 3, 11]]
+
+/** One parameter whose gradient is always 1. */
+async function withUnitGradient(
+  device: Device,
+  p: number,
+  steps: number,
+  make: (p: Parameter) => optim.SGD | optim.AdamW,
+  g = 1,
+): Promise<number[]> {
+  const parameter = new Parameter([p], { device })
+  const optimizer = make(parameter)
+  const seen: number[] = []
+  for (let i = 0; i < steps; i++) {
+    parameter.grad = tensor([g], { device })
+    optimizer.step()
+    optimizer.zeroGrad()
+    seen.push(...(await values(parameter)))
+  }
+  return seen
+}
+
+onDevices('AdamW and SGD give the documented values', async (t, device) => {
+  near(
+    t,
+    await withUnitGradient(device, 1, 1, (p) => new optim.AdamW([p], { lr: 0.1, weightDecay: 0.01 }), 2),
+    [0.899],
+    1e-6,
+  )
+  near(
+    t,
+    await withUnitGradient(device, 1, 2, (p) => new optim.SGD([p], { lr: 0.1, momentum: 0.9 })),
+    [0.9, 0.71],
+    1e-6,
+  )
+  near(
+    t,
+    await withUnitGradient(device, 1, 2, (p) => new optim.SGD([p], { lr: 0.1, momentum: 0.9, nesterov: true })),
+    [0.81, 0.539],
+    1e-6,
+  )
+  near(t, await withUnitGradient(device, 1, 2, (p) => new optim.SGD([p], { lr: 0.1 })), [0.9, 0.8], 1e-6)
+})
+
+/** Runs both side by side on fresh random gradients, with a change of the learning rate half-way. */
+async function sideBySide(
+  device: Device,
+  dtype: Dtype,
+  make: (parameters: Parameter[]) => optim.SGD | optim.AdamW,
+  step: (state: Reference, gradient: ArrayLike<number>, lr: number) => void,
+  lr: number,
+): Promise<{
+  actual: number[][]
+  expected: Float64Array[]
+  references: Reference[]
+  optimizer: optim.SGD | optim.AdamW
+}> {
+  const starts = SHAPES.map((shape, i) => random(shape, { seed: i }))
+  const parameters = starts.map((data, i) => new Parameter(data, { shape: SHAPES[i]!, dtype, device }))
+  const references = starts.map(reference)
+  const optimizer = make(parameters)
+  for (let s = 0; s < 50; s++) {
+    if (s === 25) optimizer.lr = lr / 3
+    for (const [i, p] of parameters.entries()) {
+      const gradient = random(SHAPES[i]!, { seed: 1000 * s + i })
+      p.grad = tensor(gradient, { shape: SHAPES[i]!, dtype, device })
+      step(references[i]!, gradient, optimizer.lr)
+    }
+    optimizer.step()
+    optimizer.zeroGrad()
+  }
+  return {
+    actual: await Promise.all(parameters.map(values)),
+    expected: references.map((r) => r.p),
+    references,
+    optimizer,
+  }
+}
+
+const SGDS: [string, Sgd][] = [
+  ['plain SGD', { lr: 0.1 }],
+  ['SGD with weight decay', { lr: 0.1, weightDecay: 0.1 }],
+  ['SGD with momentum', { lr: 0.05, momentum: 0.9 }],
+  ['SGD with dampening', { lr: 0.05, momentum: 0.9, dampening: 0.5 }],
+  ['SGD with momentum and weight decay', { lr: 0.05, momentum: 0.8, weightDecay: 0.05 }],
+  ['SGD with Nesterov momentum and weight decay', { lr: 0.05, momentum: 0.9, nesterov: true, weightDecay: 0.01 }],
+]
+
+const ADAMWS: [string, AdamW][] = [
+  ['AdamW with its defaults', { lr: 0.01 }],
+  ['AdamW without weight decay', { lr: 0.01, weightDecay: 0 }],
+  ['AdamW with other betas, eps and decay', { lr: 0.02, betas: [0.8, 0.95], eps: 1e-3, weightDecay: 0.2 }],
+  ['AdamW with betas of 0', { lr: 0.02, betas: [0, 0] }],
+]
+
+function tolerances(device: Device): [Dtype, number][] {
+  return device.kind === 'js' ? [['f64', 1e-9], ['f32', 1e-5]] : [['f32', 1e-5]] // prettier-ignore
+}
+
+for (const [name, options] of SGDS) {
+  onDevices(`fifty steps of ${name} follow the formula`, async (t, device) => {
+    for (const [dtype, tolerance] of tolerances(device)) {
+      const run = await sideBySide(
+        device,
+        dtype,
+        (p) => new optim.SGD(p, options),
+        (s, g, lr) => sgd(s, g, { ...options, lr }),
+        options.lr,
+      )
+      run.actual.forEach((p, i) => near(t, p, run.expected[i]!, tolerance, `${dtype} [${SHAPES[i]!.join(', ')}]`))
+    }
+  })
+}
+
+for (const [name, options] of ADAMWS) {
+  onDevices(`fifty steps of ${name} follow the formula`, async (t, device) => {
+    for (const [dtype, tolerance] of tolerances(device)) {
+      const run = await sideBySide(
+        device,
+        dtype,
+        (p) => new optim.AdamW(p, options),
+        (s, g, lr) => adamw(s, g, { ...options, lr }),
+        options.lr,
+      )
+      run.actual.forEach((p, i) => near(t, p, run.expected[i]!, tolerance, `${dtype} [${SHAPES[i]!.join(', ')}]`))
+    }
+  })
+}
+
+onDevices('an lr given as a plain field counts from the next step on', async (t, device) => {
+  const p = new Parameter([1], { device })
+  const optimizer = new optim.SGD([p], { lr: 1 })
+  p.grad = tensor([1], { device })
+  optimizer.step()
+  optimizer.lr = 0.25
+  optimizer.step()
+  optimizer.lr = 0
+  optimizer.step()
+  t.deepEqual(await values(p), [-0.25])
+})
+
+onDevices('scale multiplies the gradient before anything else', async (t, device) => {
+  const make = (): Parameter => new Parameter([2, 4], { device })
+  const [scaled, plain] = [make(), make()]
+  const options = { lr: 0.5, momentum: 0.5, weightDecay: 0.25 }
+  const optimizers = [new optim.SGD([scaled], options), new optim.SGD([plain], options)]
+  for (let i = 0; i < 3; i++) {
+    scaled.grad = tensor([8, -16], { device })
+    plain.grad = tensor([2, -4], { device })
+    optimizers[0]!.step({ scale: tensor(0.25, { device }) })
+    optimizers[1]!.step()
+  }
+  t.deepEqual(await values(scaled), await values(plain))
+})

@@ -1,0 +1,110 @@
+/** What the type checker says about modules, losses, optimisers, data and accumulation. Nothing here runs. */
+
+import { type Parameter, type Tensor, nn, optim, train } from 'tilegrad'
+import * as data from 'tilegrad/data'
+import * as nnEntry from 'tilegrad/nn'
+import * as optimEntry from 'tilegrad/optim'
+import * as trainEntry from 'tilegrad/train'
+import { is, same } from './expect.js'
+
+export function losses(x: Tensor, y: Tensor, anyReduction: nn.Reduction): void {
+  is<Tensor>()(nn.crossEntropy(x, y))
+  is<Tensor>()(nn.crossEntropy(x, y, {}))
+  is<Tensor>()(nn.crossEntropy(x, y, { reduction: 'mean', ignoreIndex: 0 }))
+  is<Tensor>()(nn.crossEntropy(x, y, { reduction: 'none' }))
+  is<Tensor>()(nn.mse(x, y, { reduction: 'sum' }))
+  is<nn.Parts>()(nn.crossEntropy(x, y, { reduction: 'parts' }))
+  is<nn.Parts>()(nn.mse(x, y, { reduction: 'parts' }))
+  is<Tensor | nn.Parts>()(nn.mse(x, y, { reduction: anyReduction }))
+  is<Tensor>()(nn.crossEntropy(x, y, { reduction: 'parts' }).count)
+  // @ts-expect-error parts are not one tensor
+  nn.crossEntropy(x, y, { reduction: 'parts' }).backward()
+  // @ts-expect-error no such reduction
+  nn.crossEntropy(x, y, { reduction: 'average' })
+  // @ts-expect-error mse ignores nothing
+  nn.mse(x, y, { ignoreIndex: 1 })
+}
+
+export function modules(x: Tensor): void {
+  class Residual extends nn.Module {
+    readonly inner = new nn.Linear(8, 8, { activation: 'relu', bias: false, init: 'glorotUniform' })
+    override forward(input: Tensor): Tensor {
+      return this.inner.forward(input).add(input)
+    }
+  }
+  const model = new nn.Sequential(new Residual(), new nn.ReLU(), new nn.Linear(8, 2))
+  is<Tensor>()(model.forward(x))
+  is<Parameter[]>()(model.parameters())
+  is<Map<string, Parameter>>()(model.namedParameters())
+  is<Residual>()(new Residual().eval())
+  is<Parameter | null>()(new nn.Linear(1, 1).bias)
+  // @ts-expect-error a module has a forward
+  class Empty extends nn.Module {}
+  void Empty
+  // @ts-expect-error functions are no modules
+  void new nn.Sequential((v: Tensor) => v)
+  // @ts-expect-error a layer has two sizes
+  void new nn.Linear(3)
+  // @ts-expect-error no such activation
+  void new nn.Linear(3, 3, { activation: 'RELU' })
+  // @ts-expect-error parameters always require a gradient
+  void new nn.Linear(3, 3, { requiresGrad: false })
+}
+
+export async function state(model: nn.Module, optimizer: optim.Optimizer): Promise<void> {
+  const dict = await model.stateDict()
+  is<nn.StateDict>()(dict)
+  model.loadStateDict(dict, { strict: false })
+  is<optim.OptimizerState>()(await optimizer.stateDict())
+  // @ts-expect-error entries have a shape
+  model.loadStateDict({ weight: { data: new Float32Array(1) } })
+  // @ts-expect-error a state has to be waited for
+  model.loadStateDict(model.stateDict())
+}
+
+export function optimisers(model: nn.Module): void {
+  const sgd = new optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 })
+  sgd.lr = 0.01
+  sgd.step()
+  sgd.zeroGrad()
+  void new optim.AdamW(model.parameters())
+  void new optim.AdamW(new Set(model.parameters()), { betas: [0.9, 0.99] })
+  // @ts-expect-error SGD has no default rate
+  void new optim.SGD(model.parameters())
+  // @ts-expect-error nor with other options
+  void new optim.SGD(model.parameters(), { momentum: 0.9 })
+  // @ts-expect-error betas are two
+  void new optim.AdamW(model.parameters(), { betas: [0.9] })
+  // @ts-expect-error parameters, not the model
+  void new optim.SGD(model, { lr: 1 })
+  // @ts-expect-error the base is not for direct use
+  void new optim.Optimizer('x', model.parameters(), 1)
+}
+
+export async function loading(x: Tensor, y: Tensor): Promise<void> {
+  const loader = new data.DataLoader(new data.TensorDataset(x, y), { batchSize: 2, shuffle: true, seed: 1 })
+  for await (const batch of loader) is<Tensor[]>()(batch)
+  const words: data.Dataset<{ text: string }> = { length: 3, batch: () => ({ text: 'x' }) }
+  for await (const { text } of new data.DataLoader(words)) is<string>()(text)
+  const late: data.Dataset<number> = { length: 1, batch: async () => 5 }
+  for await (const n of new data.DataLoader(late)) is<number>()(n)
+  // @ts-expect-error a misspelt option
+  void new data.DataLoader(words, { batch_size: 2 })
+  // @ts-expect-error an array is no data set
+  void new data.DataLoader([1, 2, 3])
+}
+
+export function accumulating(optimizer: optim.Optimizer, x: Tensor, y: Tensor): void {
+  const acc = new train.GradientAccumulator(optimizer)
+  acc.add(nn.crossEntropy(x, y, { reduction: 'parts' }))
+  is<train.StepResult>()(acc.step())
+  is<train.StepResult | null>()(acc.flush())
+  // @ts-expect-error a mean has lost its count
+  acc.add(nn.crossEntropy(x, y))
+}
+
+export function entries(): void {
+  same<typeof nn.Linear, typeof nnEntry.Linear>()
+  same<typeof optim.SGD, typeof optimEntry.SGD>()
+  same<typeof train.GradientAccumulator, typeof trainEntry.GradientAccumulator>()
+}
