@@ -7,7 +7,7 @@
 import { TilegradError } from '../../errors.ts'
 
 /** Bytes kept for reuse. Beyond it the sizes that were asked for longest ago are let go. */
-const MOST_POOLED = 256 * 2 ** 20
+const MOST_POOLED = 32 * 2 ** 20
 
 /** Buffers, and the bytes in use. */
 export class Memory {
