@@ -1,9 +1,9 @@
 /** Loaders: the order as a function of seed and epoch, batches, and leaving a loop early. */
 
 import test from 'ava'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 
-import { Tensor, data, openDevice, tensor } from '../../ts/index.ts'
+import { type Tensor, data, openDevice, tensor } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { codeOf, rejectionOf } from '../helpers/errors.ts'
 import { values } from '../helpers/values.ts'

@@ -1,15 +1,15 @@
 /** The code of the error that something throws or rejects with, for assertions of one line. */
 
-import { TilegradError, type ErrorCode } from '../../ts/errors.ts'
+import { TilegradError } from '../../ts/errors.ts'
 
 /** The code of a typed error, or what else was caught, in words. */
-export function describe(error: unknown): ErrorCode | string {
+export function describe(error: unknown): string {
   if (error instanceof TilegradError) return error.code
   return error instanceof Error ? `${error.name}: ${error.message}` : `not an error: ${String(error)}`
 }
 
 /** What `fn` throws; `'nothing'` when it returns. */
-export function codeOf(fn: () => unknown): ErrorCode | string {
+export function codeOf(fn: () => unknown): string {
   try {
     fn()
   } catch (error) {
@@ -19,7 +19,7 @@ export function codeOf(fn: () => unknown): ErrorCode | string {
 }
 
 /** What a promise rejects with; `'nothing'` when it is fulfilled. A function that throws synchronously counts as well. */
-export async function rejectionOf(promise: Promise<unknown> | (() => Promise<unknown>)): Promise<ErrorCode | string> {
+export async function rejectionOf(promise: Promise<unknown> | (() => Promise<unknown>)): Promise<string> {
   try {
     await (typeof promise === 'function' ? promise() : promise)
   } catch (error) {

@@ -42,7 +42,7 @@ export function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
 
 /** Asserts that two lists agree within `tolerance` times the scale: the largest expected magnitude. */
 export function near(
-  t: ExecutionContext<unknown>,
+  t: ExecutionContext,
   actual: ArrayLike<number>,
   expected: ArrayLike<number>,
   tolerance: number,
@@ -52,3 +52,7 @@ export function near(
   const off = distance(actual, expected)
   t.true(off <= tolerance * scale, `${what} differs by ${off}, allowed ${tolerance} of ${scale}`)
 }
+
+/** What `await` would wait for, without being a promise. */
+// oxlint-disable-next-line unicorn/no-thenable -- a thenable is what is tested
+export const THENABLE: object = { then: (): void => {} }

@@ -197,7 +197,7 @@ onDevices('zeroGrad drops the gradients of its parameters only', (t, device) => 
   a.grad = ga
   b.grad = gb
   optimizer.zeroGrad()
-  t.is(a.grad, null)
+  t.true(a.grad === null)
   t.true(ga.disposed)
   t.true(b.grad === gb)
   t.false(gb.disposed)

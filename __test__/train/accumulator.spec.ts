@@ -150,8 +150,7 @@ for (const [name, Optimizer] of [
   ['SGD', optim.SGD],
   ['AdamW', optim.AdamW],
 ] as const) {
-  const make = (p: Parameter[]): optim.Optimizer =>
-    new Optimizer(p, { lr: 0.1, weightDecay: 0.1, momentum: 0.9 })
+  const make = (p: Parameter[]): optim.Optimizer => new Optimizer(p, { lr: 0.1, weightDecay: 0.1, momentum: 0.9 })
 
   onDevices(`${name}: a window in which nothing counts changes nothing`, async (t, device) => {
     const layer = new nn.Linear(3, 4, { device })
