@@ -68,7 +68,7 @@ export class Tensor {
     this.dtype = value.dtype
     this.size = value.size
     this.#handle = new Handle(value)
-    registry.register(this, this.#handle)
+    registry.register(this, this.#handle, this.#handle)
     if (scoped) currentScope()?.push(this)
   }
 
@@ -211,8 +211,10 @@ export class Tensor {
   /** Frees the memory as soon as nothing else needs it. Using the tensor afterwards is `ERR_DISPOSED`; disposing twice is fine. */
   dispose(): void {
     const { value } = this.#handle
+    if (value === null) return
     this.#handle.value = null
-    value?.release()
+    registry.unregister(this.#handle)
+    value.release()
   }
 
   /** `using x = …` disposes at the end of the block. */

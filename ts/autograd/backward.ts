@@ -122,14 +122,18 @@ function order(start: Node, targets: Map<Node, Tensor | null> | null): [Node[], 
       stack.pop()
       continue
     }
-    const isTarget = targets === null ? node.leaf !== null : targets.has(node)
+    // A released node has led to a leaf: the walk has to come by, so that it can say what is missing.
+    const isTarget = targets === null ? node.leaf !== null || node.released : targets.has(node)
     const pending = isTarget ? [] : node.inputs.filter((n): n is Node => n !== null && !leads.has(n))
     if (pending.length > 0) {
       stack.push(...pending)
       continue
     }
     stack.pop()
-    leads.set(node, isTarget || node.inputs.some((n) => n !== null && leads.get(n) === true))
+    leads.set(
+      node,
+      isTarget || (node === start && node.released) || node.inputs.some((n) => n !== null && leads.get(n) === true),
+    )
   }
   return [[...leads.keys()].filter((n) => leads.get(n)).sort((a, b) => b.id - a.id), leads]
 }

@@ -22,7 +22,8 @@ export class Node {
   /** Nodes are numbered as they are made, so that descending order is a reverse topological one. */
   readonly id = counter++
   readonly op: string
-  readonly inputs: readonly (Node | null)[]
+  /** What the gradient flows to; empty once the node has been released, so that what led here can be collected. */
+  inputs: readonly (Node | null)[]
   /** The leaf tensor whose `grad` this node feeds. */
   readonly leaf: Tensor | null
   #vjp: Vjp | null
@@ -69,7 +70,14 @@ export class Node {
     if (this.leaf !== null) return
     for (const tensor of this.#saved) tensor.dispose()
     this.#saved = []
+    this.#versions = []
     this.#vjp = null
+    this.inputs = []
+  }
+
+  /** Whether {@link release} has been called. */
+  get released(): boolean {
+    return this.#vjp === null && this.leaf === null
   }
 }
 
