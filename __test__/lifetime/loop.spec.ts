@@ -52,3 +52,21 @@ for (const { kind } of DEVICES) {
     t.true(peakBytes <= 160 * 2 ** 20, mib(peakBytes))
   })
 }
+
+// Only native devices can tell V8 what a handle weighs (docs/adr/0009); on js the heap grows as V8 sees fit.
+for (const { kind } of DEVICES.filter((device) => device.kind !== 'js')) {
+  test(`ten thousand steps stay within 16 MiB of step 2,000 without a call of the collector [${kind}]`, async (t) => {
+    t.timeout(115_000)
+    const child = await run(new URL('children/eager-loop.ts', import.meta.url), {
+      args: [kind, ...USUAL, '10000'],
+      nodeArguments: ['--expose-gc'],
+      deadlineMs: 110_000,
+    })
+    endedWith(t, child, { code: 0 })
+    const { measured, resident } = lastJson(child) as Report
+    const [early, late] = [resident[2000 / 40 - 1]!, resident.at(-1)!]
+    t.log(`${mib(early)} at step 2,000, ${mib(late)} at step 10,000`)
+    t.true(late <= early + 16 * 2 ** 20, `${mib(late)} after ${mib(early)}: ${resident.map(mib).join(' ')}`)
+    t.deepEqual(measured[1], measured[0])
+  })
+}

@@ -28,9 +28,9 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Tells V8 how much memory live slots hold, if that has changed enough. V8 collects sooner when it knows.
+    /// Tells V8 how much live slots weigh, if that has changed enough. V8 collects sooner when it knows.
     pub(super) fn report(&self, env: Env) {
-        let change = self.device.live_bytes() as i64 - self.reported.get();
+        let change = self.device.memory_pressure() as i64 - self.reported.get();
         if change.abs() >= REPORT_STEP {
             self.adjust(env, change);
         }

@@ -174,9 +174,9 @@ impl Device {
         self.wait_idle(patience);
     }
 
-    /// Bytes of live slots.
-    pub fn live_bytes(&self) -> u64 {
-        self.memory.live_bytes()
+    /// What live slots should weigh with a garbage collector, in bytes.
+    pub fn memory_pressure(&self) -> u64 {
+        self.memory.pressure()
     }
 
     /// Counters. While a program runs, all but those of memory are as they were when this was last asked.

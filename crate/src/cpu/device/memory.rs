@@ -83,18 +83,30 @@ impl State {
     }
 }
 
+/// Weight of one block with a garbage collector. A handle that nobody holds keeps objects of the SDK alive, and its
+/// finaliser can only run after a full collection, which small tensors alone would not bring about for tens of megabytes
+/// of them: 16 KiB makes one due after some thousands.
+const BLOCK_PRESSURE: u64 = 16 << 10;
+
 /// The memory of one device.
 pub struct Memory {
     limit: u64,
     state: Mutex<State>,
     /// A copy of `usage.live` that the JavaScript thread reads without waiting for an allocation.
     live: AtomicU64,
+    /// How many blocks slots hold, for [`Memory::pressure`].
+    blocks: AtomicU64,
 }
 
 impl Memory {
     /// Memory of at most `limit` bytes; `None` leaves it to the system.
     pub fn new(limit: Option<u64>) -> Arc<Self> {
-        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), state: Mutex::default(), live: AtomicU64::new(0) })
+        Arc::new(Self {
+            limit: limit.unwrap_or(u64::MAX),
+            state: Mutex::default(),
+            live: AtomicU64::new(0),
+            blocks: AtomicU64::new(0),
+        })
     }
 
     /// Memory for `words` words, recycled or zeroed.
@@ -135,6 +147,7 @@ impl Memory {
         *state.counter(purpose) += bytes;
         state.usage.peak = state.usage.peak.max(state.usage.live + state.usage.arena);
         self.live.store(state.usage.live, Ordering::Relaxed);
+        self.blocks.fetch_add(u64::from(purpose == Purpose::Slot), Ordering::Relaxed);
         drop(state);
         Ok(Storage { block: Some(block), purpose, version: AtomicU64::new(0), memory: Arc::clone(self) })
     }
@@ -177,6 +190,12 @@ impl Memory {
         self.state().usage
     }
 
+    /// What live slots should weigh with a garbage collector, in bytes: their memory and [`BLOCK_PRESSURE`] for each of
+    /// their blocks.
+    pub fn pressure(&self) -> u64 {
+        self.live_bytes() + self.blocks.load(Ordering::Relaxed) * BLOCK_PRESSURE
+    }
+
     /// Bytes of live slots, without waiting.
     pub fn live_bytes(&self) -> u64 {
         self.live.load(Ordering::Relaxed)
@@ -197,6 +216,7 @@ impl Memory {
         let mut state = self.state();
         *state.counter(purpose) -= bytes;
         self.live.store(state.usage.live, Ordering::Relaxed);
+        self.blocks.fetch_sub(u64::from(purpose == Purpose::Slot), Ordering::Relaxed);
         let class = block.class();
         if state.shelves.len() <= class {
             state.shelves.resize_with(class + 1, Shelf::default);
