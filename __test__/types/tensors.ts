@@ -115,6 +115,10 @@ export function methods(x: Tensor, y: Tensor): void {
   is<void>()(x.backward({ retainGraph: true, gradient: y }))
   is<void>()(x.dispose())
   is<void>()(x[Symbol.dispose]())
+  {
+    using temporary = x.neg()
+    is<number>()(temporary.rank)
+  }
   // @ts-expect-error the operand is missing
   x.add()
   // @ts-expect-error neg takes nothing

@@ -1,0 +1,50 @@
+/**
+ * Processes that end with work in flight: each way ends as it would without the library, by its exit code and without a
+ * signal. Each runs several times, because what goes wrong at exit goes wrong now and then.
+ */
+
+import test from 'ava'
+
+import { DEVICES } from '../helpers/devices.ts'
+import { endedWith, run } from '../helpers/process.ts'
+
+const CHILD = new URL('children/exit.ts', import.meta.url)
+const TIMES = 3
+
+const WAYS: readonly (readonly [way: string, code: number, what: string])[] = [
+  ['natural', 0, 'reaches its end'],
+  ['awaited', 0, 'has read everything and leaves the device open'],
+  ['forgotten', 0, 'has forgotten what it started'],
+  ['exit', 3, 'calls process.exit at once'],
+  ['exit-in-turn', 4, 'calls process.exit a turn later'],
+  ['throw', 1, 'throws'],
+  ['late-throw', 1, 'throws from a timer'],
+  ['reject', 1, 'rejects'],
+  ['abandon-close', 5, 'exits without waiting for close'],
+  ['exit-while-closing', 6, 'exits as soon as the device is closed'],
+  ['on-exit', 0, 'uses the device in an exit handler'],
+]
+
+for (const { kind } of DEVICES.filter((d) => d.kind !== 'js')) {
+  for (const [way, code, what] of WAYS) {
+    test.serial(`a process that ${what} ends with code ${code} [${kind}]`, async (t) => {
+      for (let i = 0; i < TIMES; i++) {
+        const child = await run(CHILD, { args: [way, kind] })
+        endedWith(t, child, { code }, way)
+        if (way === 'awaited') t.regex(child.stdout, /all read/)
+        if (way === 'on-exit') t.regex(child.stdout, /exit handler ran/)
+        if (code === 1) t.regex(child.stderr, /on purpose/)
+      }
+    })
+  }
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    test.serial(`${signal} ends a process that is busy [${kind}]`, async (t) => {
+      for (let i = 0; i < TIMES; i++) {
+        const child = await run(CHILD, { args: ['wait', kind], signalAt: { text: 'ready', signal } })
+        endedWith(t, child, { signal })
+        t.true(child.milliseconds < 15_000)
+      }
+    })
+  }
+}
