@@ -22,6 +22,12 @@ export type Result = Readonly<Record<string, number>>
 const TURN = 0.12
 
 /**
+ * Between turns, milliseconds: threads of BLAS and onnxruntime spin for a while after their work, and would take a core
+ * from whoever comes next.
+ */
+const PAUSE_MS = 120
+
+/**
  * Lets contestants take turns.
  *
  * @param rounds how many turns each has; default 7
@@ -38,6 +44,8 @@ export async function compare(contestants: readonly Contestant[], rounds = 7): P
   const best: Record<string, number> = {}
   for (let round = 0; round < rounds; round++) {
     for (const c of contestants) {
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+      await c.run(2)
       const seconds = await c.run(calls.get(c)!)
       best[c.name] = Math.min(best[c.name] ?? Infinity, seconds)
     }
