@@ -1,0 +1,124 @@
+//! From a step of a plan to dispatches. Each family writes its shaders with [`shader::Builder`] and decides grids and
+//! variants from the adapter's [`Traits`] alone, so everything here runs, and is tested, without a GPU.
+//!
+//! # What kernels may rely on
+//! - Operands are as the plan says: shapes fit, indices of slots and scalars exist, results overlap nothing that is read
+//!   (except a chain's result that takes an operand's place).
+//! - Results begin at multiples of 16 elements and own the padding up to the next one: whole vectors may be written.
+//!   Operands that are changed in place, and any operand from a slot, may lie inside a slab: nothing past their end may be
+//!   written, and what is read there is anybody's.
+//! - Calls of a step run in order, each seeing what the one before wrote.
+//!
+//! # What they promise
+//! Every element of every result is written. Sums run in an order that depends on the shape of what is summed, never on
+//! the batch or the adapter's load. No floating-point atomics.
+
+mod chain;
+mod gather;
+mod gemm;
+mod loss;
+mod math;
+mod optim;
+mod reduce;
+pub mod shader;
+mod shape;
+mod softmax;
+#[cfg(test)]
+pub mod testing;
+
+use crate::error::{Error, Result};
+use crate::gpu::Traits;
+use crate::plan::{Kernel, Step, StepKind};
+use crate::program::Op;
+use shader::{Aligned, Call};
+
+/// What kernels choose by.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The adapter.
+    pub traits: &'a Traits,
+    /// Which slots allow vectors.
+    pub aligned: Aligned,
+}
+
+/// A step as dispatches.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Prepared {
+    /// What runs, in order. Nothing for a step without elements.
+    pub calls: Vec<Call>,
+    /// Words of scratch memory.
+    pub scratch: usize,
+    /// The check that the first calls write into the step's fault cell.
+    pub check: Option<Check>,
+}
+
+/// A check of data that only the device can make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// What is checked: `index` or `target`.
+    pub what: &'static str,
+    /// They must lie in `[0, size)`.
+    pub size: usize,
+}
+
+impl From<Vec<Call>> for Prepared {
+    fn from(calls: Vec<Call>) -> Self {
+        Self { calls, ..Self::default() }
+    }
+}
+
+/// Prepares a step.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] for tensors that the adapter cannot bind.
+pub fn prepare(step: &Step, target: Target) -> Result<Prepared> {
+    match &step.kind {
+        StepKind::Chain(chain) => chain::prepare(chain, target),
+        StepKind::Kernel(kernel) => prepare_kernel(kernel, target),
+    }
+}
+
+fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
+    match &kernel.op {
+        Op::Assign => shape::assign(kernel, target),
+        Op::AddInto => shape::add_into(kernel, target),
+        Op::Reduce { kind, axes } => reduce::prepare(kernel, *kind, *axes, target),
+        Op::Softmax { log, axes } => softmax::forward(kernel, *log, *axes, target),
+        Op::SoftmaxGrad { log, axes } => softmax::backward(kernel, *log, *axes, target),
+        Op::Matmul { transpose_a, transpose_b } => gemm::matmul(kernel, *transpose_a, *transpose_b, target),
+        Op::Linear { activation, save_z } => gemm::linear(kernel, *activation, *save_z, target),
+        Op::LinearGrad { activation, wanted } => gemm::linear_grad(kernel, *activation, *wanted, target),
+        Op::CrossEntropy { ignore_index } => loss::cross_entropy(kernel, *ignore_index, target),
+        Op::CrossEntropyGrad { ignore_index } => loss::cross_entropy_grad(kernel, *ignore_index, target),
+        Op::Transpose { permutation } => shape::transpose(kernel, permutation, target),
+        Op::Concat { axis } => shape::concat(kernel, *axis as usize, target),
+        Op::Slice { starts } => shape::slice(kernel, starts, target),
+        Op::Pad { before, value } => shape::pad(kernel, before, *value, target),
+        Op::Gather { axis } => gather::gather(kernel, *axis as usize, target),
+        Op::ScatterAdd { axis } => gather::scatter_add(kernel, *axis as usize, target),
+        Op::SquaredNorm => optim::squared_norm(kernel, target),
+        Op::Sgd(rule) => optim::sgd(kernel, rule, target),
+        Op::AdamW(rule) => optim::adamw(kernel, rule, target),
+        Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
+            Err(Error::Internal(format!("{:?} is no kernel", kernel.op)))
+        }
+    }
+}
+
+/// An operand of a kernel that the table says is there.
+///
+/// # Errors
+/// [`Error::Internal`] for a plan that does not fit the table.
+pub(crate) fn input(kernel: &Kernel, position: usize) -> Result<&crate::plan::Operand> {
+    let operand = kernel.inputs.get(position).and_then(Option::as_ref);
+    operand.ok_or_else(|| Error::Internal(format!("operand {position} of {:?} is absent", kernel.op)))
+}
+
+/// A result of a kernel.
+///
+/// # Errors
+/// [`Error::Internal`] for a plan that does not fit the table.
+pub(crate) fn output(kernel: &Kernel, position: usize) -> Result<&crate::plan::Operand> {
+    let operand = kernel.outputs.get(position);
+    operand.ok_or_else(|| Error::Internal(format!("result {position} of {:?} is absent", kernel.op)))
+}
