@@ -2,7 +2,10 @@
 //!
 //! `kernels` turns each step of a plan into dispatches of generated WGSL, without touching a GPU; the rest runs them.
 
+pub mod adapter;
+mod health;
 pub mod kernels;
+mod pipeline;
 pub mod traits;
 
 pub use traits::{Class, Traits};

@@ -39,7 +39,7 @@ pub(super) fn step(isa: Isa, op: Typed, scalars: &[f64], out: &mut [u32], operan
 }
 
 /// The word of a run-time scalar.
-pub(in crate::cpu) fn scalar(scalars: &[f64], index: u32, dtype: Dtype) -> u32 {
+pub(crate) fn scalar(scalars: &[f64], index: u32, dtype: Dtype) -> u32 {
     let value = scalars[index as usize];
     match dtype {
         Dtype::F32 => (value as f32).to_bits(),

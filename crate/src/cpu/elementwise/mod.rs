@@ -12,4 +12,4 @@ mod places;
 mod tests;
 
 pub use chain::Chain;
-pub(super) use eval::scalar;
+pub(crate) use eval::scalar;

@@ -318,7 +318,7 @@ impl Aligned {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{operand, validate};
+    use super::super::testing::{Settings, operand, validate};
     use super::*;
     use crate::gpu::Class;
 
@@ -330,6 +330,17 @@ mod tests {
         b.value("count", words as usize);
         let main = "let i = group() * 64u + local; if (i < p.count) { y_set(i, x(i)); }";
         b.finish(64, [(words as usize).div_ceil(64), 1, 1], main)
+    }
+
+    #[test]
+    fn a_copy_runs() {
+        let Some(mut lab) = super::super::testing::Lab::open() else { return };
+        let arena: Vec<u32> = (0..164).collect();
+        for ty in [Type::F32, Type::U32] {
+            let call = copy(&lab.traits.clone(), 50, ty).unwrap();
+            let after = lab.run(&vec![call].into(), &arena, Settings::default()).arena;
+            assert_eq!((&after[..64], &after[64..114], &after[114..]), (&arena[..64], &arena[..50], &arena[114..]));
+        }
     }
 
     #[test]

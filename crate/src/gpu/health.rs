@@ -1,0 +1,64 @@
+//! Whether a device still lives. The callbacks run with wgpu's internals on the stack, on whatever thread polls: they note
+//! what happened and do nothing else.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// What has happened to a device.
+#[derive(Default)]
+pub struct Health {
+    lost: AtomicBool,
+    reason: Mutex<Option<String>>,
+}
+
+impl Health {
+    /// Watches a device from before its first use.
+    pub fn watch(device: &wgpu::Device) -> Arc<Self> {
+        let health = Arc::new(Self::default());
+        let callback = Arc::clone(&health);
+        device.set_device_lost_callback(move |reason, text| callback.lose(&format!("{reason:?}: {text}")));
+        let handler = Arc::clone(&health);
+        // An error that no scope caught: nobody knows what else is wrong, so nothing is computed here any more.
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| handler.lose(&format!("unexpected: {error}"))));
+        health
+    }
+
+    /// Notes that the device is lost. The first reason stays.
+    pub fn lose(&self, reason: &str) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.trim().to_owned());
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// Whether it is lost.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// [`Error::Lost`] with the reason, if it is lost.
+    pub fn check(&self) -> Result<()> {
+        if !self.is_lost() {
+            return Ok(());
+        }
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
+        Err(Error::Lost(format!("the gpu device was lost ({reason}); open another one")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_stays() {
+        let health = Health::default();
+        assert!(health.check().is_ok());
+        health.lose("one");
+        health.lose("two");
+        let error = health.check().unwrap_err();
+        assert_eq!(error.code(), "ERR_DEVICE_LOST");
+        assert!(error.message().contains("one") && !error.message().contains("two"));
+    }
+}

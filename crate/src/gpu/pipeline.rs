@@ -1,0 +1,208 @@
+//! Pipelines by the text of their shaders, and bind groups by what they bind. Creating either is slow (milliseconds and
+//! microseconds), and out of memory there loses the device, so both are kept.
+//!
+//! All layouts are alike: some number of read-write storage buffers, and all immediates. So bind groups fit every pipeline
+//! with as many bindings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::adapter::ready;
+use super::kernels::shader::{IMMEDIATE_WORDS, Shader};
+use super::traits::Traits;
+use crate::error::{Error, Result};
+
+/// The layouts for one number of bindings.
+struct Layout {
+    group: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+/// Part of a buffer that is bound.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Range {
+    /// The number of the buffer.
+    pub buffer: u64,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub size: u64,
+}
+
+/// Where the windows of an operand begin in its buffer: small buffers are bound whole, so that few bind groups do.
+pub fn first_byte(traits: &Traits, buffer_bytes: u64, start: usize) -> u64 {
+    if buffer_bytes <= traits.binding_bytes {
+        return 0;
+    }
+    let bytes = start as u64 * 4;
+    bytes - bytes % u64::from(traits.alignment)
+}
+
+/// A window of a buffer of so many bytes. One that would lie behind its end, which no index reaches, shows its begin.
+pub fn window(traits: &Traits, buffer: u64, buffer_bytes: u64, first_byte: u64, index: usize) -> Range {
+    let offset = first_byte + index as u64 * traits.binding_bytes;
+    match buffer_bytes.checked_sub(offset) {
+        Some(left @ 1..) => Range { buffer, offset, size: left.min(traits.binding_bytes) },
+        _ => Range { buffer, offset: 0, size: buffer_bytes.min(traits.binding_bytes) },
+    }
+}
+
+struct Group {
+    group: wgpu::BindGroup,
+    /// The clock when it was last asked for.
+    used: u64,
+}
+
+/// Bind groups kept. Each holds on to its buffers, so those of a destroyed buffer are dropped with it.
+const GROUPS: usize = 4096;
+
+/// What has been created on one device.
+pub struct Pipelines {
+    device: wgpu::Device,
+    unchecked: bool,
+    layouts: Vec<Option<Layout>>,
+    pipelines: HashMap<Arc<Shader>, wgpu::ComputePipeline>,
+    groups: HashMap<Box<[Range]>, Group>,
+    clock: u64,
+}
+
+impl Pipelines {
+    /// Nothing yet. `unchecked` lets shaders that mask every access themselves run without bounds checks.
+    pub fn new(device: wgpu::Device, unchecked: bool) -> Self {
+        Self { device, unchecked, layouts: Vec::new(), pipelines: HashMap::new(), groups: HashMap::new(), clock: 0 }
+    }
+
+    /// The pipeline of a shader.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a shader that the driver refuses.
+    pub fn pipeline(&mut self, shader: &Arc<Shader>) -> Result<&wgpu::ComputePipeline> {
+        if !self.pipelines.contains_key(shader) {
+            let pipeline = self.create(shader)?;
+            self.pipelines.insert(Arc::clone(shader), pipeline);
+        }
+        self.pipelines.get(shader).ok_or_else(|| Error::Internal("a pipeline is gone".into()))
+    }
+
+    /// How many pipelines there are.
+    pub fn len(&self) -> usize {
+        self.pipelines.len()
+    }
+
+    /// Whether there is no pipeline yet.
+    pub fn is_empty(&self) -> bool {
+        self.pipelines.is_empty()
+    }
+
+    fn create(&mut self, shader: &Shader) -> Result<wgpu::ComputePipeline> {
+        let device = self.device.clone();
+        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory]
+            .map(|filter| device.push_error_scope(filter));
+        let unchecked = self.unchecked;
+        let layout = self.layout(shader.bindings);
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(shader.name),
+            source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
+        };
+        // Loops end by counters that the host has checked, and divisors are sizes above 0; what stays on without
+        // `masked` is what keeps accesses inside their buffers.
+        let mut checks = wgpu::ShaderRuntimeChecks::unchecked();
+        checks.bounds_checks = !(unchecked && shader.masked);
+        // SAFETY: all shaders are this crate's own. Their loops are bounded, they divide by no zero, and those that run
+        // without bounds checks mask every access; tests run them with the checks and with canaries around their results.
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(shader.name),
+            layout: Some(&layout.pipeline),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Kernels write workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
+                ..wgpu::PipelineCompilationOptions::default()
+            },
+            cache: None,
+        });
+        let mut failure = None;
+        for scope in scopes.into_iter().rev() {
+            failure = failure.or(ready(scope.pop())?);
+        }
+        match failure {
+            Some(error) => Err(Error::Internal(format!("the shader {} was refused: {error}", shader.name))),
+            None => Ok(pipeline),
+        }
+    }
+
+    fn layout(&mut self, bindings: usize) -> &Layout {
+        if self.layouts.len() <= bindings {
+            self.layouts.resize_with(bindings + 1, || None);
+        }
+        let device = &self.device;
+        self.layouts[bindings].get_or_insert_with(|| {
+            let entry = |binding| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: false },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            };
+            let entries: Vec<_> = (0..bindings as u32).map(entry).collect();
+            let group =
+                device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+            let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: IMMEDIATE_WORDS as u32 * 4,
+            });
+            Layout { group, pipeline }
+        })
+    }
+
+    /// The bind group of these ranges; `buffer` finds a buffer by its number.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a buffer that is not there.
+    pub fn group<'b>(
+        &mut self,
+        ranges: &[Range],
+        buffer: impl Fn(u64) -> Option<&'b wgpu::Buffer>,
+    ) -> Result<&wgpu::BindGroup> {
+        self.clock += 1;
+        if !self.groups.contains_key(ranges) {
+            if self.groups.len() >= GROUPS {
+                self.evict();
+            }
+            let mut entries = Vec::with_capacity(ranges.len());
+            for (binding, range) in ranges.iter().enumerate() {
+                let buffer = buffer(range.buffer).ok_or_else(|| Error::Internal("a buffer is gone".into()))?;
+                let size = wgpu::BufferSize::new(range.size);
+                let resource =
+                    wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: range.offset, size });
+                entries.push(wgpu::BindGroupEntry { binding: binding as u32, resource });
+            }
+            let device = self.device.clone();
+            let layout = &self.layout(ranges.len()).group;
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+            self.groups.insert(ranges.into(), Group { group, used: 0 });
+        }
+        let group = self.groups.get_mut(ranges).ok_or_else(|| Error::Internal("a bind group is gone".into()))?;
+        group.used = self.clock;
+        Ok(&group.group)
+    }
+
+    /// Forgets the half of the bind groups that was not asked for the longest.
+    fn evict(&mut self) {
+        let mut uses: Vec<u64> = self.groups.values().map(|group| group.used).collect();
+        let middle = uses.len() / 2;
+        let (_, &mut median, _) = uses.select_nth_unstable(middle);
+        self.groups.retain(|_, group| group.used > median);
+    }
+
+    /// Forgets the bind groups of buffers that are about to be destroyed.
+    pub fn forget(&mut self, is_gone: impl Fn(u64) -> bool) {
+        self.groups.retain(|ranges, _| !ranges.iter().any(|range| is_gone(range.buffer)));
+    }
+}
