@@ -11,7 +11,7 @@ use super::failure::{Outcome, guard, refused};
 use super::promise::{Before, promise};
 use super::registry;
 use crate::cpu;
-use crate::cpu::device::{Device, Pressure, Source, Target};
+use crate::device::{Failure, Pressure, Source, Target};
 use crate::dtype::Dtype;
 use crate::error::Error;
 
@@ -27,7 +27,8 @@ pub fn open_cpu(env: Env, threads: u32, memory_limit: f64, fuse: bool) -> napi::
         napi::bindgen_prelude::retain_current_module_for_unload_safety();
         let threads = if threads == 0 { cpu::device::default_threads() } else { threads as usize };
         let limit = memory_limit.is_finite().then_some(memory_limit as u64);
-        registry::insert(env, Device::open(cpu::device::machine(threads)?, limit, fuse)?)
+        let device = cpu::device::Device::open(cpu::device::machine(threads)?, limit, fuse)?;
+        registry::insert(env, Box::new(device))
     })
 }
 
@@ -200,6 +201,6 @@ fn target(into: &TypedArray) -> Outcome<Target> {
     Ok(unsafe { Target::new(bytes.as_ptr().cast_mut(), bytes.len() / size, dtype) })
 }
 
-fn unsupported(kind: TypedArrayType) -> std::sync::Arc<cpu::device::Failure> {
+fn unsupported(kind: TypedArrayType) -> std::sync::Arc<Failure> {
     Error::Program(format!("{} arrays hold no dtype of this device", kind.as_ref())).into()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use napi::bindgen_prelude::{JsObjectValue, Object};
 use napi::{Env, JsValue, Status};
 
-use crate::cpu::device::Failure;
+use crate::device::Failure;
 use crate::error::Error;
 
 /// The result of an export before its failure has become a JavaScript error.

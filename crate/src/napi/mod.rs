@@ -1,5 +1,5 @@
 //! The only files that know Node: free functions over `u32` ids, no object per tensor. They convert and delegate; what a
-//! device is stands in [`crate::cpu::device`]. TypeScript (`ts/backend/native.ts`) has checked every argument before it
+//! device is stands in [`crate::device`]. TypeScript (`ts/backend/native.ts`) has checked every argument before it
 //! calls; what is checked here again is what memory safety and the process depend on.
 //!
 //! Every export runs under [`failure::guard`]: a panic becomes `ERR_INTERNAL`, never the end of the process. No call

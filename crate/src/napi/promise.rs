@@ -7,7 +7,7 @@ use napi::bindgen_prelude::{Object, ObjectRef};
 use napi::{Env, JsDeferred};
 
 use super::failure::{Outcome, refused, to_js};
-use crate::cpu::device::{Done, Failure};
+use crate::device::{Done, Failure};
 use crate::error::Error;
 
 type Settle = Box<dyn FnOnce(Env) -> napi::Result<()>>;

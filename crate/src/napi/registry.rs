@@ -8,7 +8,7 @@ use std::time::Duration;
 use napi::Env;
 
 use super::failure::{Outcome, refused};
-use crate::cpu::device::Device;
+use crate::device::Device;
 use crate::error::Error;
 
 /// How long the end of an environment waits for a kernel that is running.
@@ -22,7 +22,7 @@ thread_local! {
 
 /// A device and what V8 has been told about its memory.
 pub(super) struct Entry {
-    pub(super) device: Device,
+    pub(super) device: Box<dyn Device>,
     reported: Cell<i64>,
     closing: Cell<bool>,
 }
@@ -49,7 +49,7 @@ impl Entry {
 }
 
 /// Enters a device and returns its id. The end of the environment ends the device.
-pub(super) fn insert(env: Env, device: Device) -> Outcome<u32> {
+pub(super) fn insert(env: Env, device: Box<dyn Device>) -> Outcome<u32> {
     let id = DEVICES.with_borrow(Vec::len);
     let hook = env.add_env_cleanup_hook(id, |id| {
         let entry = DEVICES.try_with(|devices| devices.borrow_mut().get_mut(id).and_then(Option::take));

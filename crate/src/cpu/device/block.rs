@@ -4,12 +4,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// Alignment of every block: a cache line, and the widest vector register.
-pub const ALIGNMENT: usize = 64;
-/// Words in one alignment unit, the smallest block.
-const UNIT: usize = ALIGNMENT / 4;
-/// Size classes per doubling: at most an eighth of a block is slack.
-const STEPS: usize = 8;
+use crate::device::class::{ALIGNMENT, words_of};
 
 /// One aligned allocation. Its words are always initialised: fresh ones come zeroed from the system.
 pub struct Block {
@@ -20,27 +15,6 @@ pub struct Block {
 
 // SAFETY: a block owns its memory and has no tie to the thread that allocated it.
 unsafe impl Send for Block {}
-
-/// The class of a request and the words that blocks of this class hold.
-pub fn class_of(words: usize) -> (usize, usize) {
-    let units = words.div_ceil(UNIT).max(1);
-    if units < STEPS {
-        return (units, units * UNIT);
-    }
-    let shift = (units.ilog2() - STEPS.ilog2()) as usize;
-    let steps = units.div_ceil(1 << shift);
-    // `steps` may have rounded up to the next doubling; the index is the same number either way.
-    (shift * STEPS + steps, (steps << shift) * UNIT)
-}
-
-/// The words of a class: the inverse of [`class_of`].
-pub fn words_of(class: usize) -> usize {
-    if class < STEPS {
-        return class * UNIT;
-    }
-    let shift = class / STEPS - 1;
-    ((class - shift * STEPS) << shift) * UNIT
-}
 
 /// A block's layout: system allocators zero lazily (whole pages, untouched) only below their own alignment, so the
 /// block asks for 16 bytes and aligns itself inside a little more.
@@ -82,23 +56,5 @@ impl Block {
             // SAFETY: `base` came from `alloc_zeroed` with the layout of the same class; `self` is consumed.
             unsafe { dealloc(self.base.as_ptr(), layout) };
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_are_consecutive_and_waste_at_most_an_eighth() {
-        let mut last = 0;
-        for words in (1..5000).chain([1 << 20, (1 << 20) + 1, 1 << 29]) {
-            let (class, capacity) = class_of(words);
-            assert_eq!(words_of(class), capacity, "{words}");
-            assert!(capacity >= words && (capacity - words) * STEPS < words.max(UNIT * STEPS), "{words} {capacity}");
-            assert!(class >= last, "{words}");
-            last = class;
-        }
-        assert_eq!(class_of(0), class_of(1));
     }
 }

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::failure::{Failure, Unread};
 use super::frame::Frame;
-use super::memory::{Memory, Purpose, Storage, Usage};
+use super::memory::{Memory, Purpose, Storage, Value};
 use super::prepare::Planned;
-use super::slots::{Content, Slots, Value};
-use super::transfer::{Source, Target};
+use super::transfer::{fill, place};
 use super::weights::Weights;
 use crate::cpu::Cpu;
+use crate::device::failure::{Failure, Unread};
+use crate::device::slots::{Content, Slots};
+use crate::device::{Source, Statistics, Target, Told};
 use crate::error::{Error, Result};
 use crate::plan::PlanCache;
 use crate::program::Stream;
@@ -31,7 +32,7 @@ pub struct Engine {
     pub(super) weights: Weights,
     /// Set when nobody waits for results any more.
     pub(super) abandoned: Arc<AtomicBool>,
-    slots: Slots,
+    slots: Slots<Storage>,
     plans: PlanCache<Planned>,
     fuse: bool,
     pub(super) unread: Unread,
@@ -49,21 +50,6 @@ impl Lookup {
             _ => 0,
         }
     }
-}
-
-/// Counters of a device.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Statistics {
-    /// Bytes by purpose.
-    pub memory: Usage,
-    /// Slots that hold a value or a failure.
-    pub live_slots: usize,
-    /// Plans in the cache.
-    pub plans: usize,
-    /// Streams that found their plan.
-    pub plan_hits: u64,
-    /// Streams that had to be planned.
-    pub plan_misses: u64,
 }
 
 impl Engine {
@@ -175,7 +161,7 @@ impl Engine {
     /// [`Error::OutOfMemory`].
     pub fn place(&mut self, source: &Source) -> Result<Value> {
         loop {
-            match source.place(&self.memory) {
+            match place(source, &self.memory) {
                 Err(Error::OutOfMemory(_)) if self.weights.evict() || self.frame.give_back() => {}
                 result => return result,
             }
@@ -186,9 +172,10 @@ impl Engine {
     ///
     /// # Errors
     /// The slot's failure, which counts as told from here on.
-    pub fn read(&self, slot: u32, target: &mut Target) -> std::result::Result<(), Arc<Failure>> {
+    pub fn read(&self, slot: u32, target: &mut Target) -> Told<()> {
         match self.slots.get(slot)? {
-            Content::Value(value) => Ok(target.fill(value)?),
+            // SAFETY: what runs on this engine runs on the thread that holds it, which is this one.
+            Content::Value(value) => Ok(unsafe { fill(target, value) }?),
             Content::Failed(failure) => {
                 failure.mark_seen();
                 Err(Arc::clone(failure))
@@ -236,12 +223,6 @@ impl Engine {
             plan_hits: plans.hits,
             plan_misses: plans.misses,
         }
-    }
-}
-
-impl From<Error> for Arc<Failure> {
-    fn from(error: Error) -> Self {
-        Failure::new(error, None)
     }
 }
 

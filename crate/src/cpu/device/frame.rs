@@ -6,10 +6,10 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::failure::Failure;
-use super::memory::{Purpose, Storage};
+use super::memory::{Purpose, Storage, Value};
 use super::prepare::Planned;
-use super::slots::{Content, Slots, Value};
+use crate::device::Failure;
+use crate::device::slots::{Content, Slots};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::plan::{Base, Kernel, Operand, Plan, StepKind};
@@ -37,7 +37,7 @@ impl Frame {
         &mut self,
         planned: &Planned,
         inputs: &[u32],
-        slots: &Slots,
+        slots: &Slots<Storage>,
         mut allocate: impl FnMut(usize, Purpose) -> Result<Storage>,
         report: &mut dyn FnMut(&Arc<Failure>),
     ) -> Result<()> {
@@ -94,7 +94,7 @@ impl Frame {
         &mut self,
         declared: &Operand,
         slot: u32,
-        slots: &Slots,
+        slots: &Slots<Storage>,
         report: &mut dyn FnMut(&Arc<Failure>),
     ) -> Result<Option<Value>> {
         let failure = match slots.get(slot) {
@@ -269,7 +269,7 @@ impl Frame {
     }
 
     /// What an output slot shows after the run.
-    pub fn output(&self, operand: &Operand) -> Result<Content> {
+    pub fn output(&self, operand: &Operand) -> Result<Content<Storage>> {
         if let Some(failure) = self.failure(operand) {
             return Ok(Content::Failed(Arc::clone(failure)));
         }

@@ -11,7 +11,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::block::{Block, class_of, words_of};
+use super::block::Block;
+use crate::device::Usage;
+use crate::device::class::{class_of, words_of};
+use crate::device::slots;
 use crate::error::{Error, Result};
 
 /// What memory is used for; each is counted apart.
@@ -21,21 +24,6 @@ pub enum Purpose {
     Slot,
     /// Intermediates and scratch of a running program.
     Arena,
-}
-
-/// Bytes in use, by purpose.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Usage {
-    /// Held by slots, memory shared by views once.
-    pub live: u64,
-    /// Held by the arena of running programs.
-    pub arena: u64,
-    /// Kept for reuse.
-    pub pool: u64,
-    /// Reported by [`Memory::set_packed`].
-    pub packed: u64,
-    /// The highest sum of `live` and `arena` so far.
-    pub peak: u64,
 }
 
 /// Blocks of one class that wait for reuse, newest last: it is the likeliest to be in a cache.
@@ -288,10 +276,21 @@ impl Drop for Storage {
     }
 }
 
+/// Elements of a block of memory.
+pub type Value = slots::Value<Storage>;
+
+impl Value {
+    /// The first element.
+    pub fn pointer(&self) -> *mut u32 {
+        // A value lies inside its storage (whoever makes one checks that), so the offset stays inside the block.
+        self.storage.pointer().wrapping_add(self.offset)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::block::ALIGNMENT;
     use super::*;
+    use crate::device::class::ALIGNMENT;
 
     #[test]
     fn blocks_are_aligned_and_come_zeroed_or_recycled() {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
-use super::failure::{Failure, Place};
 use super::frame::Frame;
 use super::prepare::{Planned, Prepared, part_of, run_chain};
 use crate::cpu::elementwise;
+use crate::device::{Failure, Place};
 use crate::error::{Error, Result};
 use crate::plan::{Chain, Kernel, Operand, Step, StepKind};
 

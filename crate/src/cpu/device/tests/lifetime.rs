@@ -1,7 +1,7 @@
 //! Slots, the end of a device, and what is promised to whoever waits.
 
 use super::*;
-use crate::cpu::device::Pressure;
+use crate::device::Pressure;
 
 fn square(n: u32) -> Writer {
     program(&[(F32, &[n, n])], |w, x| vec![w.op("matmul", &[(F32, &[n, n])], &[x[0], x[0]], &[A::W(0), A::W(0)])])

@@ -11,11 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::failure::Failure;
-use super::handle::Device;
-use super::machine;
-use super::queue::Done;
-use super::transfer::{Source, Target};
+use super::{Device, machine};
+use crate::device::{Device as _, Done, Failure, Source, Target};
 use crate::dtype::Dtype;
 use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 

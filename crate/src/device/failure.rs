@@ -44,6 +44,12 @@ impl Failure {
     }
 }
 
+impl From<Error> for Arc<Failure> {
+    fn from(error: Error) -> Self {
+        Failure::new(error, None)
+    }
+}
+
 /// Failures that nobody has been told about, oldest first.
 #[derive(Default)]
 pub struct Unread {
