@@ -16,6 +16,7 @@
 mod chain;
 mod gather;
 mod gemm;
+mod indices;
 mod loss;
 mod math;
 mod optim;

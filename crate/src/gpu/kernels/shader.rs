@@ -230,7 +230,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The call: `main` is the body of the entry point, run by `size` invocations in each of `grid` workgroups. It sees
-    /// `local` (index in the workgroup) and `workgroup` (vec3). A grid of one axis may be of any length.
+    /// `local` (index in the workgroup) and `group_id` (vec3). A grid of one axis may be of any length.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] when operands are too large to be bound together on this adapter; [`Error::Internal`] for
@@ -253,11 +253,11 @@ impl<'a> Builder<'a> {
             *word = Word::Value(grid[0]);
         }
         let text = format!(
-            "struct Params {{ {} }}\nvar<immediate> p: Params;\n{}var<private> workgroup: vec3<u32>;\n\
-             fn group() -> u32 {{ return workgroup.y * p.grid_x + workgroup.x; }}\n{}\
+            "struct Params {{ {} }}\nvar<immediate> p: Params;\n{}var<private> group_id: vec3<u32>;\n\
+             fn group() -> u32 {{ return group_id.y * p.grid_x + group_id.x; }}\n{}\
              @compute @workgroup_size({size})\n\
              fn main(@builtin(workgroup_id) workgroup_id: vec3<u32>, @builtin(local_invocation_index) local: u32) {{\n\
-             workgroup = workgroup_id;\n{main}\n}}\n",
+             group_id = workgroup_id;\n{main}\n}}\n",
             self.params, self.bindings, self.items
         );
         let shader = Shader { name: self.name, text, bindings: self.windows.len(), masked: self.masked };
