@@ -14,8 +14,10 @@ pub enum Error {
     Disposed(String),
     /// The memory limit or the machine's memory is exhausted.
     OutOfMemory(String),
-    /// The device was closed while work was pending.
+    /// The device was closed or lost while work was pending.
     Lost(String),
+    /// The device does not answer.
+    Timeout(String),
     /// No such device can be had here.
     NoDevice(String),
     /// Our own mistake: a caught panic or a broken invariant.
@@ -31,6 +33,7 @@ impl Error {
             Self::Disposed(_) => "ERR_DISPOSED",
             Self::OutOfMemory(_) => "ERR_OUT_OF_MEMORY",
             Self::Lost(_) => "ERR_DEVICE_LOST",
+            Self::Timeout(_) => "ERR_TIMEOUT",
             Self::NoDevice(_) => "ERR_NO_DEVICE",
             Self::Internal(_) => "ERR_INTERNAL",
         }
@@ -44,6 +47,7 @@ impl Error {
             | Self::Disposed(m)
             | Self::OutOfMemory(m)
             | Self::Lost(m)
+            | Self::Timeout(m)
             | Self::NoDevice(m)
             | Self::Internal(m) => m,
         }

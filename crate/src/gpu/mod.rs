@@ -5,7 +5,9 @@
 pub mod adapter;
 mod health;
 pub mod kernels;
-mod pipeline;
+pub mod pipeline;
+mod recorder;
+mod staging;
 pub mod traits;
 
 pub use traits::{Class, Traits};

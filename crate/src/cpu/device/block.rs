@@ -1,10 +1,11 @@
 //! Blocks of memory as the system gives them: aligned, zeroed, of a size class. Who owns one, and when it is used again,
-//! is [`memory`](super::memory)'s to say; a block that is dropped instead of freed leaks.
+//! is [`memory`](crate::device::memory)'s to say; a block that is dropped instead of freed leaks.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 use crate::device::class::{ALIGNMENT, words_of};
+use crate::device::memory;
 
 /// One aligned allocation. Its words are always initialised: fresh ones come zeroed from the system.
 pub struct Block {
@@ -23,9 +24,20 @@ fn layout_of(words: usize) -> Option<Layout> {
     Layout::from_size_align(bytes, 16).ok()
 }
 
+// SAFETY: the words are only touched by whoever holds the engine's lock, or before the block is shared at all.
+unsafe impl Sync for Block {}
+
 impl Block {
-    /// Zeroed memory of this class, if the system has it.
-    pub fn fresh(class: usize) -> Option<Self> {
+    /// The first word, aligned to [`ALIGNMENT`].
+    pub fn words(&self) -> *mut u32 {
+        self.words.as_ptr()
+    }
+}
+
+impl memory::Block for Block {
+    type Origin = ();
+
+    fn fresh((): &(), class: usize) -> Option<Self> {
         let layout = layout_of(words_of(class))?;
         // SAFETY: the layout is never of size zero, the smallest class has one unit.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
@@ -35,23 +47,19 @@ impl Block {
         Some(Self { words, base, class })
     }
 
-    /// The class.
-    pub fn class(&self) -> usize {
+    fn class(&self) -> usize {
         self.class
     }
 
-    /// The first word, aligned to [`ALIGNMENT`].
-    pub fn words(&self) -> *mut u32 {
-        self.words.as_ptr()
+    /// Debug builds fill it with a pattern that shows up in any result of a kernel that does not write all of it.
+    fn recycle(&mut self) {
+        if cfg!(debug_assertions) {
+            // SAFETY: the block holds that many words and nobody else knows it.
+            unsafe { std::slice::from_raw_parts_mut(self.words(), words_of(self.class)) }.fill(0xFFC0_DEAD);
+        }
     }
 
-    /// Its size.
-    pub fn bytes(&self) -> u64 {
-        words_of(self.class) as u64 * 4
-    }
-
-    /// Gives the memory back to the system.
-    pub fn free(self) {
+    fn free(self) {
         if let Some(layout) = layout_of(words_of(self.class)) {
             // SAFETY: `base` came from `alloc_zeroed` with the layout of the same class; `self` is consumed.
             unsafe { dealloc(self.base.as_ptr(), layout) };

@@ -44,7 +44,7 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] when the system refuses a thread.
     pub fn open(cpu: Arc<Cpu>, memory_limit: Option<u64>, fuse: bool) -> Result<Self> {
-        let memory = Memory::new(memory_limit);
+        let memory = Memory::new((), memory_limit);
         let queue = Queue::new(Arc::default());
         let engine = Engine::new(cpu, Arc::clone(&memory), fuse, Arc::clone(queue.abandoned()));
         let worker = Arc::new(Worker::new(queue, engine));

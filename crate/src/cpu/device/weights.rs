@@ -130,7 +130,7 @@ mod tests {
 
     impl Case {
         fn new(limit: Option<u64>) -> Self {
-            let memory = Memory::new(limit);
+            let memory = Memory::new((), limit);
             Self {
                 cpu: Cpu { isa: Isa::detect(), pool: Pool::new(1).unwrap() },
                 weights: Weights::new(Arc::clone(&memory)),
