@@ -151,13 +151,13 @@ pub fn grad(isa: Isa, act: Activation, dy: &[f32], saved: &[f32], dz: &mut [f32]
 }
 
 /// √(2/π), and the cubic coefficient of the tanh form of GELU.
-const GELU_TANH: (f32, f32) = (0.797_884_6, 0.044_715);
+pub(crate) const GELU_TANH: (f32, f32) = (0.797_884_6, 0.044_715);
 
 /// 1/√(2π).
-const INV_SQRT_2PI: f32 = 0.398_942_3;
+pub(crate) const INV_SQRT_2PI: f32 = 0.398_942_3;
 
 /// Beyond it σ(2u) of the tanh form is 0 or 1 and its derivative vanishes.
-const GELU_TANH_FLAT: f32 = 12.0;
+pub(crate) const GELU_TANH_FLAT: f32 = 12.0;
 
 #[inline(always)]
 fn elu<const FMA: bool>(z: f32, alpha: f32) -> f32 {

@@ -19,10 +19,10 @@
 //! The tests of each file sweep the bit patterns of f32 against f64 and hold these figures. The constants are named
 //! because shaders are emitted from the same ones.
 
-mod exp;
-mod log;
-mod normal;
-mod pow;
+pub(crate) mod exp;
+pub(crate) mod log;
+pub(crate) mod normal;
+pub(crate) mod pow;
 #[cfg(test)]
 mod sweep;
 

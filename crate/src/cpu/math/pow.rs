@@ -19,7 +19,7 @@ pub const EXP2: [f32; 6] = [0.693_147_2, 0.240_226_48, 0.055_503_6, 0.009_618_50
 const INTEGERS: f32 = 8_388_608.0;
 
 /// Larger exponents act like this one: |log₂ x| is at least 8.6e-8, which it takes out of range.
-const LARGEST_EXPONENT: f32 = 8_589_934_592.0;
+pub(crate) const LARGEST_EXPONENT: f32 = 8_589_934_592.0;
 
 /// The upper 12 bits of the significand.
 const UPPER_HALF: u32 = 0xffff_f000;

@@ -8,6 +8,7 @@
 //! # What a body sees
 //! For a buffer `x` of type `T`: `x(i: u32) -> T` and `x_set(i: u32, value: T)`, with `i` counted in elements of `T` from the
 //! operand's first. For a word `n`: `p.n`. The index of the workgroup: `group()`. Bounds are the kernel's to keep.
+//! The functions of `math`, by calling them: `math_exp(x)`, `act_gelu(z)`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -252,9 +253,10 @@ impl<'a> Builder<'a> {
         if let Some(word) = self.words.first_mut() {
             *word = Word::Value(grid[0]);
         }
+        let functions = super::math::definitions(&[&self.items, main]);
         let text = format!(
             "struct Params {{ {} }}\nvar<immediate> p: Params;\n{}var<private> group_id: vec3<u32>;\n\
-             fn group() -> u32 {{ return group_id.y * p.grid_x + group_id.x; }}\n{}\
+             fn group() -> u32 {{ return group_id.y * p.grid_x + group_id.x; }}\n{functions}{}\
              @compute @workgroup_size({size})\n\
              fn main(@builtin(workgroup_id) workgroup_id: vec3<u32>, @builtin(local_invocation_index) local: u32) {{\n\
              group_id = workgroup_id;\n{main}\n}}\n",
