@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why an operation, a program or a device failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,12 @@ impl Error {
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("without a message");
         Self::Internal(format!("a panic: {text}"))
+    }
+
+    /// Runs `body`, where a panic is an error too. Whatever the body changes must be whole at any point, or not be used
+    /// again.
+    pub fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Self::from_panic(&*payload)))
     }
 }
 

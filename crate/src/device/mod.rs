@@ -9,6 +9,8 @@ pub mod memory;
 pub mod queue;
 pub mod slots;
 mod statistics;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod transfer;
 
 use std::sync::Arc;

@@ -21,6 +21,8 @@ use crate::program::Stream;
 
 /// Plans kept: more than the signatures of a compiled function and an eager loop together.
 const PLANS: usize = 256;
+/// Code words of kept plans together, 16 MiB: a plan grows with its code, which hostile callers may make long.
+const PLAN_WORDS: usize = 4 << 20;
 
 /// A run estimated above this wakes the pool before its first kernel, so that its short kernels find it awake too.
 const WORTH_WAKING_NS: u64 = 200_000;
@@ -34,6 +36,7 @@ pub struct Engine {
     pub(super) abandoned: Arc<AtomicBool>,
     slots: Slots<Storage>,
     plans: PlanCache<Planned>,
+    plan: fn(&[u32], bool) -> Result<Planned>,
     fuse: bool,
     pub(super) unread: Unread,
     frame: Frame,
@@ -61,7 +64,8 @@ impl Engine {
             memory,
             abandoned,
             slots: Slots::default(),
-            plans: PlanCache::new(PLANS),
+            plans: PlanCache::new(PLANS, PLAN_WORDS),
+            plan: Planned::new,
             fuse,
             unread: Unread::default(),
             frame: Frame::default(),
@@ -70,22 +74,23 @@ impl Engine {
 
     /// Plans a stream without running it.
     pub fn look_up(&mut self, words: &[u32]) -> Lookup {
-        Lookup(Stream::parse(words).and_then(|stream| self.planned(&stream)))
+        Lookup(Error::catch(|| Stream::parse(words).and_then(|stream| self.planned(&stream))))
     }
 
     /// Runs a stream. Whatever goes wrong ends in its output slots.
     pub fn submit(&mut self, words: &[u32], lookup: Option<Lookup>) {
         let stream = match Stream::parse(words) {
             Ok(stream) => stream,
-            Err(error) => return self.unread.push(&Failure::new(error, None)),
+            Err(error) => return self.report(error),
         };
         let planned = match lookup {
             Some(Lookup(planned)) => planned,
-            None => self.planned(&stream),
+            None => Error::catch(|| self.planned(&stream)),
         };
         let mut frame = std::mem::take(&mut self.frame);
         if let Err(error) = planned.and_then(|planned| match planned {
-            Some(planned) => self.run(&planned, &stream, &mut frame),
+            // Steps have their own guard. A panic in what is around them is our bug, but no reason to keep silent.
+            Some(planned) => Error::catch(|| self.run(&planned, &stream, &mut frame)),
             None => Ok(()),
         }) {
             let failure = Failure::new(error, None);
@@ -108,8 +113,8 @@ impl Engine {
         if stream.code.is_empty() && stream.inputs.is_empty() && stream.outputs.is_empty() {
             return Ok(None);
         }
-        let fuse = self.fuse;
-        self.plans.get(stream.code, |code| Planned::new(code, fuse)).map(Some)
+        let (plan, fuse) = (self.plan, self.fuse);
+        self.plans.get(stream.code, |code| plan(code, fuse)).map(Some)
     }
 
     /// Binds, runs, and stores the outputs.
@@ -183,6 +188,11 @@ impl Engine {
         }
     }
 
+    /// Keeps an error that belongs to no slot until `sync` tells it.
+    pub fn report(&mut self, error: Error) {
+        self.unread.push(&error.into());
+    }
+
     /// The first failure that nobody has been told about.
     pub fn take_unread(&mut self) -> Option<Arc<Failure>> {
         self.unread.take()
@@ -233,5 +243,61 @@ fn allocate(memory: &Arc<Memory>, weights: &mut Weights, words: usize, purpose: 
             Err(Error::OutOfMemory(_)) if weights.evict() => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Isa, Pool};
+    use crate::device::testing::{program, stream};
+    use crate::program::testing::F32;
+
+    /// An engine with a value in slot 1, and a stream that negates it into slot 2.
+    fn engine() -> (Engine, Vec<u32>) {
+        let cpu = Arc::new(Cpu { isa: Isa::detect(), pool: Pool::new(1).unwrap() });
+        let mut engine = Engine::new(cpu, Memory::new((), None), true, Arc::default());
+        let value = engine.place(&Source::F32([1.0, 2.0].as_slice().into()));
+        engine.write(1, value);
+        let negative = program(&[(F32, &[2])], |w, x| vec![w.like("neg", x, &[])]);
+        (engine, stream(&negative, &[1], &[2], &[], &[]))
+    }
+
+    /// Slot 2 holds the failure that `sync` tells, and the next run replaces it by a value.
+    fn check(engine: &mut Engine, words: &[u32], message: &str) {
+        let Ok(Content::Failed(failure)) = engine.slots.get(2) else { panic!("no failure") };
+        assert_eq!(failure.error, Error::Internal(format!("a panic: {message}")));
+        let failure = Arc::clone(failure);
+        assert!(Arc::ptr_eq(&engine.take_unread().unwrap(), &failure));
+        let plan = std::mem::replace(&mut engine.plan, Planned::new);
+        engine.plans.clear();
+        engine.submit(words, None);
+        assert!(matches!(engine.slots.get(2), Ok(Content::Value(_))));
+        engine.plans.clear();
+        engine.plan = plan;
+    }
+
+    #[test]
+    fn a_panic_in_planning_is_the_failure_of_the_outputs() {
+        let (mut engine, words) = engine();
+        engine.plan = |_, _| panic!("planned badly");
+        engine.submit(&words, None);
+        check(&mut engine, &words, "planned badly");
+        let lookup = engine.look_up(&words);
+        engine.submit(&words, Some(lookup));
+        check(&mut engine, &words, "planned badly");
+    }
+
+    #[test]
+    fn a_panic_in_binding_is_the_failure_of_the_outputs() {
+        let (mut engine, words) = engine();
+        engine.plan = |code, fuse| {
+            let mut planned = Planned::new(code, fuse)?;
+            // More than a table of values can hold.
+            planned.plan.values = usize::MAX;
+            Ok(planned)
+        };
+        engine.submit(&words, None);
+        check(&mut engine, &words, "capacity overflow");
     }
 }

@@ -10,6 +10,7 @@ use super::engine::{Engine, Lookup};
 use super::memory::Value;
 use crate::device::queue::{Next, Queue};
 use crate::device::{Done, Source, Target};
+use crate::error::Error;
 
 /// After this long without work, memory that was kept for reuse goes back to the system.
 const IDLE: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ impl Upload {
     pub fn finish(self, slot: u32, engine: &mut Engine) {
         let value = match self {
             Self::Placed(value) => Ok(value),
-            Self::Staged(source) => engine.place(&source),
+            Self::Staged(source) => Error::catch(|| engine.place(&source)),
         };
         engine.write(slot, value);
     }
@@ -108,8 +109,12 @@ impl Worker {
     pub fn work(&self) {
         while let Some(job) = self.next() {
             let (last, bytes) = (matches!(job, Job::Close { .. }), job.bytes());
-            // A panic here is our bug; those of kernels have become failures of their results.
-            let tell = catch_unwind(AssertUnwindSafe(|| self.run(job))).unwrap_or(None);
+            // A panic here is our bug, and so rare that `sync` may tell it: those of programs have become failures of
+            // their results.
+            let tell = Error::catch(|| Ok(self.run(job))).unwrap_or_else(|error| {
+                self.engine().report(error);
+                None
+            });
             // First idle, then told: whoever is waiting for the result finds an idle device.
             self.queue.finish(bytes);
             if let Some(tell) = tell {

@@ -1,6 +1,10 @@
 //! Where errors end up: in the values they prevented, with the instruction, and nowhere else.
 
-use super::*;
+use std::sync::Arc;
+
+use super::{Bench, program, stream, told};
+use crate::dtype::Dtype;
+use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 
 /// gather of three rows of [4, 2], doubled, and a product that has nothing to do with it.
 fn gathering() -> Writer {
@@ -18,10 +22,8 @@ fn with_bad_index(bench: &Bench) {
     bench.submit(&stream(&gathering(), &[1, 2], &[10, 11, 12], &[], &[]));
 }
 
-#[test]
-fn a_bad_index_fails_what_depends_on_it_and_nothing_else() {
-    let bench = Bench::new(2, true);
-    with_bad_index(&bench);
+pub(crate) fn a_bad_index_fails_what_depends_on_it_and_nothing_else(bench: &Bench) {
+    with_bad_index(bench);
     let failure = bench.read(10, 6).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_ARGUMENT");
     assert_eq!(failure.error.message(), "index 4 at position 1 is outside [0, 4)");
@@ -32,10 +34,8 @@ fn a_bad_index_fails_what_depends_on_it_and_nothing_else() {
     assert_eq!(bench.read(12, 16).unwrap(), [2.0; 16]);
 }
 
-#[test]
-fn a_failure_spreads_over_programs_and_stops_updates() {
-    let bench = Bench::new(2, true);
-    with_bad_index(&bench);
+pub(crate) fn a_failure_spreads_over_programs_and_stops_updates(bench: &Bench) {
+    with_bad_index(bench);
     bench.write(3, &[5.0; 6]);
     let update = program(&[(F32, &[3, 2]), (F32, &[3, 2])], |w, x| {
         let root = w.like("sqrt", &[x[1]], &[]);
@@ -49,9 +49,7 @@ fn a_failure_spreads_over_programs_and_stops_updates() {
     assert_eq!(bench.code(21, 6), "ERR_ARGUMENT");
 }
 
-#[test]
-fn a_chain_computes_what_does_not_depend_on_the_missing_operand() {
-    let bench = Bench::new(1, true);
+pub(crate) fn a_chain_computes_what_does_not_depend_on_the_missing_operand(bench: &Bench) {
     bench.write(1, &[1.0, 2.0, 3.0]);
     let writer = program(&[(F32, &[3]), (F32, &[3])], |w, x| {
         let doubled = w.like("add", &[x[0], x[0]], &[]);
@@ -65,24 +63,20 @@ fn a_chain_computes_what_does_not_depend_on_the_missing_operand() {
     assert_eq!(bench.code(11, 3), "ERR_DISPOSED");
 }
 
-#[test]
-fn sync_tells_the_first_unread_failure_once() {
-    let bench = Bench::new(2, true);
-    with_bad_index(&bench);
+pub(crate) fn sync_tells_the_first_unread_failure_once(bench: &Bench) {
+    with_bad_index(bench);
     assert_eq!(bench.sync().unwrap_err().error.code(), "ERR_ARGUMENT");
     bench.sync().unwrap();
-    with_bad_index(&bench);
+    with_bad_index(bench);
     assert_eq!(bench.code(11, 6), "ERR_ARGUMENT");
     bench.sync().unwrap();
-    with_bad_index(&bench);
+    with_bad_index(bench);
     let (done, end) = told();
     bench.device.close(done);
     assert_eq!(end.recv().unwrap().unwrap_err().error.code(), "ERR_ARGUMENT");
 }
 
-#[test]
-fn slots_that_do_not_fit_the_program_fail_all_of_it() {
-    let bench = Bench::new(2, true);
+pub(crate) fn slots_that_do_not_fit_the_program_fail_all_of_it(bench: &Bench) {
     let writer = program(&[(F32, &[3])], |w, x| vec![w.like("neg", x, &[])]);
     bench.write(1, &[1.0; 4]);
     bench.submit(&stream(&writer, &[1], &[10], &[], &[]));
@@ -98,9 +92,7 @@ fn slots_that_do_not_fit_the_program_fail_all_of_it() {
     assert_eq!(bench.sync().unwrap_err().error.code(), "ERR_PROGRAM");
 }
 
-#[test]
-fn an_in_place_operand_must_not_be_read_through_another_slot() {
-    let bench = Bench::new(2, true);
+pub(crate) fn an_in_place_operand_must_not_be_read_through_another_slot(bench: &Bench) {
     bench.write(1, &[1.0, 2.0, 3.0, 4.0]);
     let views = program(&[(F32, &[4])], |w, x| {
         let low = w.op("view", &[(F32, &[2])], x, &[A::W(0)]);
@@ -119,9 +111,8 @@ fn an_in_place_operand_must_not_be_read_through_another_slot() {
     assert_eq!(bench.read(1, 4).unwrap(), [4.0, 6.0, 3.0, 4.0], "views share memory");
 }
 
-#[test]
-fn out_of_memory_leaves_the_device_working() {
-    let bench = Bench::limited(2, true, Some(1 << 20));
+/// On a device of 1 MiB.
+pub(crate) fn out_of_memory_leaves_the_device_working(bench: &Bench) {
     bench.write(1, &vec![0.5; 64 * 64]);
     let shape: (Dtype, &[u32]) = (F32, &[64, 64]);
     let big = program(&[shape], |w, x| vec![w.op("expand", &[(F32, &[100, 64, 64])], x, &[])]);
@@ -139,46 +130,11 @@ fn out_of_memory_leaves_the_device_working() {
     }
 }
 
-#[test]
-fn packed_weights_make_room_for_results() {
-    let bench = Bench::limited(1, true, Some(300 << 10));
-    bench.write(1, &vec![0.5; 128 * 128]);
-    let shape: (Dtype, &[u32]) = (F32, &[128, 128]);
-    let product = program(&[shape], |w, x| vec![w.op("matmul", &[shape], &[x[0], x[0]], &[A::W(0), A::W(0)])]);
-    // 64 KiB each: the operand, its packed copy, and three results, one more than there is room for.
-    for slot in 10..13 {
-        bench.submit(&stream(&product, &[1], &[slot], &[], &[]));
-        assert_eq!(bench.read(slot, 128 * 128).unwrap(), vec![32.0; 128 * 128], "slot {slot}");
-        let packed = bench.device.statistics().memory.packed;
-        assert_eq!(packed > 0, slot == 11, "slot {slot}: {packed} bytes");
-    }
-}
-
-#[test]
-fn memory_kept_between_runs_makes_room_too() {
-    let bench = Bench::limited(1, false, Some((1 << 20) + 4096));
-    bench.write(1, &vec![0.5; 1 << 17]);
-    // Unfused, the intermediate needs an arena of 512 KiB.
-    let writer = program(&[(F32, &[1 << 17])], |w, x| {
-        let root = w.like("sqrt", x, &[]);
-        vec![w.op("sum", &[(F32, &[])], &[root], &[A::W(1), A::W(1 << 17), A::W(1)])]
-    });
-    for slot in [2, 3] {
-        bench.submit(&stream(&writer, &[1], &[2], &[], &[]));
-        assert!(bench.read(2, 1).is_ok());
-        assert_eq!(bench.device.statistics().memory.arena, 1 << 19);
-        bench.write(slot + 8, &vec![0.25; 1 << 16]);
-        assert!(bench.read(slot + 8, 1 << 16).is_ok());
-        bench.submit(&stream(&Writer::default(), &[], &[], &[slot + 8], &[]));
-    }
-}
-
-#[test]
-fn damaged_streams_end_in_failures_and_leave_the_device_working() {
-    let bench = Bench::limited(2, true, Some(4 << 20));
+/// Not among the tests that [`device_tests`](super::device_tests) declares: how many rounds a device can take is its own.
+pub(crate) fn damaged_streams_end_in_failures_and_leave_the_device_working(bench: &Bench, rounds: usize) {
     let mut random = Random::new(11);
     let negative = program(&[(F32, &[3])], |w, x| vec![w.like("neg", x, &[])]);
-    for _ in 0..3000 {
+    for _ in 0..rounds {
         for slot in 100..104 {
             let data: Vec<f32> = (0..random.below(13)).map(|i| i as f32).collect();
             bench.write(slot, &data);
@@ -195,9 +151,7 @@ fn damaged_streams_end_in_failures_and_leave_the_device_working() {
     }
 }
 
-#[test]
-fn a_listener_that_panics_does_not_stop_the_device() {
-    let bench = Bench::new(1, true);
+pub(crate) fn a_listener_that_panics_does_not_stop_the_device(bench: &Bench) {
     bench.device.sync(Box::new(|_| std::panic::resume_unwind(Box::new("told"))));
     bench.sync().unwrap();
     bench.write(1, &[1.0]);

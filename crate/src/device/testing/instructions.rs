@@ -1,9 +1,11 @@
 //! Every row of the opcode table, executed once. The list of cases is held against the table, so that a new instruction
 //! fails here until it has a case, and its case until it has a kernel.
 
-use super::*;
+use super::{Bench, program, stream};
+use crate::dtype::Dtype;
 use crate::program::NONE;
 use crate::program::table::{DtypeClass, Family, OPCODES, Opcode};
+use crate::program::testing::{A, F32, I32, Writer};
 
 const X: &[u32] = &[2, 3];
 const MIDDLE: [A; 3] = [A::W(2), A::W(3), A::W(1)];
@@ -103,23 +105,19 @@ fn element(row: &Opcode) -> Writer {
     program(&vec![(from, X); row.inputs.0 as usize], |w, x| vec![w.op(row.name, &[(to, X)], x, &attributes)])
 }
 
-#[test]
-fn every_opcode_runs() {
-    for fuse in [true, false] {
-        let bench = Bench::new(2, fuse);
-        for row in OPCODES {
-            let (writer, scalars) = case(row).unwrap_or_else(|| panic!("{} has no case", row.name));
-            let (inputs, outputs) = fill(&bench, &writer);
-            bench.submit(&stream(&writer, &inputs, &outputs, &[], &[0.5, 1.5][..scalars]));
-            for (slot, register) in outputs.iter().zip(output_registers(&writer)) {
-                let (dtype, dims) = &writer.registers[register as usize];
-                let words = bench.words(*slot, dims.iter().product::<u32>() as usize, *dtype);
-                let words = words.unwrap_or_else(|failure| panic!("{}: {failure:?}", row.name));
-                assert!(*dtype != F32 || words.iter().all(|&w| f32::from_bits(w).is_finite()), "{}", row.name);
-            }
+pub(crate) fn every_instruction_runs(bench: &Bench) {
+    for row in OPCODES {
+        let (writer, scalars) = case(row).unwrap_or_else(|| panic!("{} has no case", row.name));
+        let (inputs, outputs) = fill(bench, &writer);
+        bench.submit(&stream(&writer, &inputs, &outputs, &[], &[0.5, 1.5][..scalars]));
+        for (slot, register) in outputs.iter().zip(output_registers(&writer)) {
+            let (dtype, dims) = &writer.registers[register as usize];
+            let words = bench.words(*slot, dims.iter().product::<u32>() as usize, *dtype);
+            let words = words.unwrap_or_else(|failure| panic!("{}: {failure:?}", row.name));
+            assert!(*dtype != F32 || words.iter().all(|&w| f32::from_bits(w).is_finite()), "{}", row.name);
         }
-        bench.sync().unwrap();
     }
+    bench.sync().unwrap();
 }
 
 /// Gives each input ones and zeros, which are legal for every instruction.
@@ -132,7 +130,7 @@ fn fill(bench: &Bench, writer: &Writer) -> (Vec<u32>, Vec<u32>) {
         match register.dtype {
             Dtype::F32 => bench.write(slot, &vec![1.0; numel]),
             Dtype::I32 => bench.write_i32(slot, &vec![0; numel]),
-            Dtype::Bool => drop(bench.device.write(slot, &Source::Bool(Cow::Owned(vec![1; numel])))),
+            Dtype::Bool => bench.write_bool(slot, &vec![1; numel]),
         }
     }
     (inputs, (100..100 + writer.outputs).collect())
