@@ -107,9 +107,13 @@ export class Device {
 
   async #close(): Promise<void> {
     if (current === this) current = undefined
-    this.flush()
-    this.recorder.close()
-    await this.backend.close()
+    try {
+      this.flush()
+    } finally {
+      // Work that could not be handed over is no reason to keep the memory.
+      this.recorder.close()
+      await this.backend.close()
+    }
   }
 
   #checkOpen(): void {

@@ -61,6 +61,8 @@ export class Recorder {
   #frees: number[] = []
   #freedBytes = 0
   #finalised: Value[] = []
+  /** What a flush that nobody called has thrown. */
+  #late: unknown
   #instructions = 0
   #work = 0
   #nextIndex = 1
@@ -146,8 +148,20 @@ export class Recorder {
     this.#schedule()
   }
 
-  /** Hands everything recorded so far to the device. */
+  /**
+   * Hands everything recorded so far to the device.
+   *
+   * @throws what handing over has thrown, now or at the end of an earlier macrotask, where nobody could have caught it
+   */
   flush(): void {
+    this.#flush()
+    if (this.#late === undefined) return
+    const error = this.#late
+    this.#late = undefined
+    throw error
+  }
+
+  #flush(): void {
     this.#scheduled = false
     if (this.#closed) return
     if (this.#length > 0 || this.#frees.length > 0) this.#submit()
@@ -187,7 +201,12 @@ export class Recorder {
     if (this.#scheduled) return
     this.#scheduled = true
     setImmediate(() => {
-      if (this.#scheduled) this.flush()
+      if (!this.#scheduled) return
+      try {
+        this.#flush()
+      } catch (error) {
+        this.#late ??= error
+      }
     })
   }
 
