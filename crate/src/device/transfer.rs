@@ -136,6 +136,11 @@ impl Target {
         self.len == 0
     }
 
+    /// Type of the elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     /// Whether a value of `numel` elements of `dtype` is what this has room for.
     ///
     /// # Errors

@@ -3,11 +3,22 @@
 //! `kernels` turns each step of a plan into dispatches of generated WGSL, without touching a GPU; the rest runs them.
 
 pub mod adapter;
+mod block;
+mod engine;
+mod fault;
+mod frame;
+mod gpu;
+mod handle;
 mod health;
 pub mod kernels;
 pub mod pipeline;
 mod recorder;
 mod staging;
+#[cfg(test)]
+mod tests;
+mod thread;
 pub mod traits;
 
+pub use adapter::{Description, enumerate};
+pub use handle::{Choice, Device};
 pub use traits::{Class, Traits};

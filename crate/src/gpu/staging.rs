@@ -182,11 +182,6 @@ impl Staging {
         self.idle.iter_mut().for_each(Vec::clear);
     }
 
-    /// Whether uploads wait for the next submission.
-    pub fn is_open(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     /// Records copies of `size` bytes to where the host can read them.
     ///
     /// # Errors
@@ -251,13 +246,18 @@ impl Reading {
         Ok(ready)
     }
 
-    /// Hands the bytes over, in order, part by part.
+    /// Hands the words over, in order, part by part.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the library refuses.
-    pub fn bytes(&self, mut take: impl FnMut(&[u8])) -> Result<()> {
+    /// [`Error::Internal`] when the library refuses; what `take` returns.
+    pub fn words(&self, mut take: impl FnMut(&[u32]) -> Result<()>) -> Result<()> {
         for (buffer, size, _) in &self.parts {
-            take(&buffer.get_mapped_range(..*size).map_err(refused)?);
+            let view = buffer.get_mapped_range(..*size).map_err(refused)?;
+            // SAFETY: any four bytes are a word.
+            let ([], words, []) = (unsafe { view.align_to::<u32>() }) else {
+                return Err(Error::Internal("mapped memory is not aligned".into()));
+            };
+            take(words)?;
         }
         Ok(())
     }

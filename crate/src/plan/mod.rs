@@ -28,6 +28,7 @@ mod fuse;
 mod live;
 #[cfg(test)]
 mod meaning_tests;
+mod part;
 mod print;
 #[cfg(test)]
 mod rule_tests;

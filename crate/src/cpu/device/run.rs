@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
 use super::frame::Frame;
-use super::prepare::{Planned, Prepared, part_of, run_chain};
+use super::prepare::{Planned, Prepared, run_chain};
 use crate::cpu::elementwise;
 use crate::device::{Failure, Place};
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ impl Engine {
             // Rare enough to be prepared again, for the results that can be had.
             guarded(|| {
                 let wanted = |output: usize| missing.get(output).is_some_and(Option::is_none);
-                let part = part_of(chain, wanted);
+                let part = chain.part(wanted);
                 run_chain(&elementwise::Chain::new(&part)?, &self.cpu, &part, frame)
             })
         } else {

@@ -14,6 +14,7 @@
 //! the batch or the adapter's load. No floating-point atomics.
 
 mod chain;
+pub mod gate;
 mod gather;
 mod gemm;
 mod indices;

@@ -16,7 +16,7 @@ fn limited(threads: usize, fuse: bool, limit: Option<u64>) -> Bench {
     Bench::new(Device::open(machine(threads).unwrap(), limit, fuse).unwrap())
 }
 
-device_tests!(|limit| limited(2, true, limit));
+device_tests!(|limit| Some(limited(2, true, limit)));
 
 #[test]
 fn every_instruction_runs_unfused() {

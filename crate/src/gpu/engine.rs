@@ -1,0 +1,581 @@
+//! One logical device on a GPU: slots, plans, memory, and what it still owes to its caller. It lives on the GPU's thread,
+//! which hands it one job at a time. Errors stay with their values, as on `cpu`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::block::{Content, Memory, Storage, Tensor, Value};
+use super::fault::{Cell, Taint, clean, failure, span, union};
+use super::frame::Frame;
+use super::gpu::{Gpu, Run};
+use super::kernels::shader::Aligned;
+use super::kernels::{Prepared, Target as Adapter, prepare};
+use super::staging::Reading;
+use crate::device::failure::Unread;
+use crate::device::memory::Purpose;
+use crate::device::slots::Slots;
+use crate::device::{Done, Failure, Place, Source, Statistics, Target, Told};
+use crate::error::{Error, Result};
+use crate::plan::{Chain, Kernel, Operand, Options, Plan, PlanCache, Step, StepKind};
+use crate::program::{Program, Stream};
+
+/// Plans kept: more than the signatures of a compiled function and an eager loop together.
+const PLANS: usize = 256;
+/// Code words of all plans together.
+const PLANNED_WORDS: usize = 4 << 20;
+/// Epochs of the memory pool are this many streams long.
+const EPOCH_STREAMS: u32 = 256;
+/// Checks of data whose outcome nobody has asked for, beyond which the device asks for itself.
+const UNREAD_CHECKS: usize = 1024;
+
+/// A program that has been planned, with its steps as dispatches.
+struct Planned {
+    program: Program,
+    plan: Plan,
+    /// By which inputs are aligned: nearly always one entry.
+    steps: RefCell<HashMap<Aligned, Rc<Steps>>>,
+}
+
+/// The steps of a plan as dispatches.
+struct Steps {
+    prepared: Vec<Prepared>,
+    /// Words of scratch memory that one of them needs at most.
+    scratch: usize,
+}
+
+/// What is told when data has arrived.
+enum Then {
+    /// The data goes to a target.
+    Read { target: Target, done: Done },
+    /// The first failure nobody has been told about.
+    Sync { done: Done },
+    /// Nothing: the device wants to know for itself.
+    Learn,
+}
+
+/// Something that waits for the GPU.
+pub struct Waiting {
+    submission: u64,
+    data: Reading,
+    cells: Vec<Arc<Cell>>,
+    outcomes: Reading,
+    requested: bool,
+    then: Then,
+}
+
+impl Waiting {
+    /// Whether somebody asked for it.
+    pub fn is_job(&self) -> bool {
+        !matches!(self.then, Then::Learn)
+    }
+}
+
+/// Told to the caller once the job counts as finished.
+pub type Tell = Option<Box<dyn FnOnce()>>;
+
+/// The state of a logical device.
+pub struct Engine {
+    /// Its memory.
+    pub memory: Arc<Memory>,
+    abandoned: Arc<AtomicBool>,
+    slots: Slots<Tensor>,
+    plans: PlanCache<Planned>,
+    fuse: bool,
+    unread: Unread,
+    /// Checks whose outcome is not known.
+    checks: Vec<Arc<Cell>>,
+    frame: Frame,
+    streams: u32,
+}
+
+impl Engine {
+    /// An empty device. It ends early once `abandoned` is set.
+    pub fn new(memory: Arc<Memory>, fuse: bool, abandoned: Arc<AtomicBool>) -> Self {
+        Self {
+            memory,
+            abandoned,
+            slots: Slots::default(),
+            plans: PlanCache::new(PLANS, PLANNED_WORDS),
+            fuse,
+            unread: Unread::default(),
+            checks: Vec::new(),
+            frame: Frame::default(),
+            streams: 0,
+        }
+    }
+
+    /// Runs a stream. Whatever goes wrong ends in its output slots.
+    pub fn submit(&mut self, gpu: &mut Gpu, words: &[u32]) {
+        let stream = match Stream::parse(words) {
+            Ok(stream) => stream,
+            Err(error) => return self.unread.push(&Failure::new(error, None)),
+        };
+        let mut frame = std::mem::take(&mut self.frame);
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run(gpu, &stream, &mut frame)));
+        if let Err(error) = ran.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
+            self.poison(&stream, &Failure::new(error, None));
+        }
+        frame.clear();
+        self.frame = frame;
+        for &slot in stream.frees {
+            self.slots.free(slot);
+        }
+        self.streams += 1;
+        if self.streams % EPOCH_STREAMS == 0 {
+            self.frame.end_epoch();
+            self.memory.end_epoch();
+        }
+    }
+
+    fn poison(&mut self, stream: &Stream, failure: &Arc<Failure>) {
+        self.unread.push(failure);
+        for &slot in stream.outputs {
+            // Without room for the slot there is nothing to put the failure in; reading it will say so.
+            if self.slots.reserve(slot).is_ok() {
+                self.slots.set(slot, Content::Failed(Arc::clone(failure)));
+            }
+        }
+    }
+
+    /// Binds, records, and stores the outputs.
+    fn run(&mut self, gpu: &mut Gpu, stream: &Stream, frame: &mut Frame) -> Result<()> {
+        if stream.code.is_empty() && stream.inputs.is_empty() && stream.outputs.is_empty() {
+            return Ok(());
+        }
+        gpu.health.check()?;
+        let fuse = self.fuse;
+        let planned = self.plans.get(stream.code, |code| Planned::new(code, fuse))?;
+        let plan = &planned.plan;
+        plan.interface.check(stream)?;
+        for &slot in stream.outputs {
+            self.slots.reserve(slot)?;
+        }
+        frame.scalars.extend(stream.scalars());
+        let unread = &mut self.unread;
+        frame.bind(plan, stream.inputs, &self.slots, &mut |failure| unread.push(failure))?;
+        let steps = planned.steps(gpu, Aligned { misaligned: frame.misaligned() })?;
+        let memory = &self.memory;
+        frame.allocate(plan, steps.scratch, |words, purpose| allocate(gpu, memory, words, purpose))?;
+        self.steps(gpu, &planned, &steps, frame)?;
+        for (slot, failure) in frame.broken(plan, stream.inputs) {
+            self.slots.set(slot, Content::Failed(failure));
+        }
+        for (content, &slot) in frame.outputs(plan)?.into_iter().zip(stream.outputs) {
+            self.slots.set(slot, content);
+        }
+        Ok(())
+    }
+
+    /// Records all steps of a bound plan.
+    fn steps(&mut self, gpu: &mut Gpu, planned: &Planned, steps: &Steps, frame: &mut Frame) -> Result<()> {
+        for (step, prepared) in planned.plan.steps.iter().zip(&steps.prepared) {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let result = match &step.kind {
+                StepKind::Chain(chain) => self.chain(gpu, step, chain, prepared, frame),
+                StepKind::Kernel(kernel) => self.kernel(gpu, planned, step, kernel, prepared, frame),
+            };
+            if let Err(error) = result {
+                gpu.health.check()?;
+                let failure = Failure::new(error, Some(planned.place(step)));
+                self.unread.push(&failure);
+                results(step).for_each(|result| frame.fail(result.value, &failure));
+                if let StepKind::Kernel(kernel) = &step.kind {
+                    // Nobody knows which calls of it have been recorded.
+                    changed(kernel).for_each(|operand| frame.fail(operand.value, &failure));
+                }
+            }
+            gpu.recorder.count(step.nanoseconds);
+            gpu.submit_when_full()?;
+        }
+        Ok(())
+    }
+
+    fn kernel(
+        &mut self,
+        gpu: &mut Gpu,
+        planned: &Planned,
+        step: &Step,
+        kernel: &Kernel,
+        prepared: &Prepared,
+        frame: &mut Frame,
+    ) -> Result<()> {
+        let operands = || kernel.inputs.iter().flatten();
+        if let Some(failure) = operands().find_map(|operand| frame.failure(operand)).cloned() {
+            kernel.outputs.iter().for_each(|output| frame.fail(output.value, &failure));
+            return Ok(());
+        }
+        let mut taint = union(operands().filter_map(|operand| frame.tainted(operand)));
+        let mut cell = 0;
+        if let Some(check) = prepared.check {
+            let fresh = gpu.faults.cell(check, Some(planned.place(step)))?;
+            cell = fresh.word();
+            self.checks.push(Arc::clone(&fresh));
+            let own: Taint = Arc::new([fresh]);
+            taint = union(taint.iter().chain([&own]));
+        }
+        let gate = match &taint {
+            Some(taint) if !kernel.mutates.is_empty() => gpu.faults.gate(&gpu.description.limits, taint)?,
+            _ => gpu.faults.gate(&gpu.description.limits, &clean())?,
+        };
+        let run = Run { frame, cell, gate: gate.word };
+        for call in gate.calls.iter().chain(&prepared.calls) {
+            gpu.record(call, &run)?;
+        }
+        if let Some(taint) = &taint {
+            kernel.outputs.iter().for_each(|output| frame.taint(output.value, taint));
+        }
+        Ok(())
+    }
+
+    fn chain(
+        &mut self,
+        gpu: &mut Gpu,
+        step: &Step,
+        chain: &Chain,
+        prepared: &Prepared,
+        frame: &mut Frame,
+    ) -> Result<()> {
+        // Per output, the first input it depends on that does not exist, and what the others may suffer from.
+        let mut missing: Vec<Option<Arc<Failure>>> = Vec::with_capacity(chain.outputs.len());
+        for output in &chain.outputs {
+            let inputs = || {
+                let depends = |(i, _): &(usize, &Operand)| output.depends_on >> i & 1 == 1;
+                chain.inputs.iter().enumerate().filter(depends).map(|(_, operand)| operand)
+            };
+            missing.push(inputs().find_map(|operand| frame.failure(operand)).cloned());
+            if let Some(taint) = union(inputs().filter_map(|operand| frame.tainted(operand))) {
+                frame.taint(output.operand.value, &taint);
+            }
+        }
+        let part;
+        let calls = if missing.iter().all(Option::is_none) {
+            &prepared.calls
+        } else if missing.iter().any(Option::is_none) {
+            // Rare enough to be prepared again, for the results that can be had.
+            let kind = StepKind::Chain(chain.part(|output| missing.get(output).is_some_and(Option::is_none)));
+            let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
+            part = prepare(&Step { kind, ..*step }, target)?;
+            &part.calls
+        } else {
+            &Vec::new()
+        };
+        for (output, failure) in chain.outputs.iter().zip(&missing) {
+            if let Some(failure) = failure {
+                frame.fail(output.operand.value, failure);
+            }
+        }
+        let run = Run { frame, cell: 0, gate: 0 };
+        calls.iter().try_for_each(|call| gpu.record(call, &run))
+    }
+
+    /// Gives a slot host data, or the reason why there is none.
+    pub fn write(&mut self, gpu: &mut Gpu, slot: u32, source: &Source) {
+        let placed = gpu.health.check().and_then(|()| self.place(gpu, source));
+        let content = match self.slots.reserve(slot).and(placed) {
+            Ok(value) => Content::Value(value),
+            Err(error) => {
+                let failure = Failure::new(error, None);
+                self.unread.push(&failure);
+                Content::Failed(failure)
+            }
+        };
+        self.slots.set(slot, content);
+    }
+
+    fn place(&mut self, gpu: &mut Gpu, source: &Source) -> Result<Value> {
+        let numel = source.numel()?;
+        let mut storage = allocate(gpu, &self.memory, numel, Purpose::Slot);
+        if matches!(storage, Err(Error::OutOfMemory(_))) && self.frame.give_back() {
+            storage = allocate(gpu, &self.memory, numel, Purpose::Slot);
+        }
+        let storage = storage?;
+        match gpu.upload(source, &storage) {
+            Err(Error::OutOfMemory(_)) => {
+                gpu.reclaim()?;
+                gpu.upload(source, &storage)?;
+            }
+            result => result?,
+        }
+        gpu.submit_when_full()?;
+        let storage = Arc::new(Tensor { storage, taint: clean() });
+        Ok(Value { storage, offset: 0, numel, dtype: source.dtype() })
+    }
+
+    /// Begins to copy a slot to the host. Either the outcome is known now, or what waits for it is returned.
+    pub fn read(&mut self, gpu: &mut Gpu, slot: u32, target: Target, done: Done) -> Begun {
+        match self.begin_read(gpu, slot, &target) {
+            Ok(None) => Begun::Told(Box::new(move || done(Ok(())))),
+            Ok(Some((data, cells, outcomes))) => {
+                let submission = gpu.recorder.next_submission();
+                let then = Then::Read { target, done };
+                Begun::Waits(Waiting { submission, data, cells, outcomes, requested: false, then })
+            }
+            Err(failure) => {
+                failure.mark_seen();
+                Begun::Told(Box::new(move || done(Err(failure))))
+            }
+        }
+    }
+
+    /// Nothing for a slot without elements or doubts.
+    #[expect(clippy::type_complexity, reason = "the parts of a `Waiting`")]
+    fn begin_read(
+        &mut self,
+        gpu: &mut Gpu,
+        slot: u32,
+        target: &Target,
+    ) -> Told<Option<(Reading, Vec<Arc<Cell>>, Reading)>> {
+        gpu.health.check()?;
+        let value = match self.slots.get(slot)? {
+            Content::Value(value) => value.clone(),
+            Content::Failed(failure) => return Err(Arc::clone(failure)),
+        };
+        target.check(value.numel, value.dtype)?;
+        let mut cells = Vec::new();
+        for cell in value.storage.taint.iter() {
+            match cell.known() {
+                Some(Some(failure)) => return Err(failure),
+                Some(None) => {}
+                None => cells.push(Arc::clone(cell)),
+            }
+        }
+        let (mut data, mut outcomes) = (Reading::new(), Reading::new());
+        if let Some(span) = span(&cells) {
+            gpu.download_cells(&mut outcomes, span)?;
+        }
+        if value.numel > 0
+            && let Some(block) = value.storage.storage.block()
+        {
+            let (start, bytes) = (value.offset as u64 * 4, value.numel as u64 * 4);
+            if let Err(error) = gpu.download(&mut data, &block.buffer, start, bytes) {
+                gpu.health.check()?;
+                gpu.reclaim()?;
+                drop(error);
+                data = Reading::new();
+                gpu.download(&mut data, &block.buffer, start, bytes)?;
+            }
+        }
+        Ok((value.numel > 0 || !cells.is_empty()).then_some((data, cells, outcomes)))
+    }
+
+    /// Begins to find out the first failure that nobody has been told about, once all work so far is done.
+    pub fn sync(&mut self, gpu: &mut Gpu, done: Done) -> Begun {
+        self.learn(gpu, Then::Sync { done })
+    }
+
+    /// What waits for the outcome of all checks so far.
+    fn learn(&mut self, gpu: &mut Gpu, then: Then) -> Begun {
+        let mut cells = std::mem::take(&mut self.checks);
+        cells.retain(|cell| cell.known().is_none());
+        let mut outcomes = Reading::new();
+        let begun = match span(&cells) {
+            Some(span) => gpu.download_cells(&mut outcomes, span),
+            None => Ok(()),
+        };
+        if let Err(error) = begun.and_then(|()| gpu.health.check()) {
+            let failure = Failure::new(error, None);
+            return Begun::Told(Box::new(move || {
+                if let Then::Sync { done } = then {
+                    done(Err(failure));
+                }
+            }));
+        }
+        // Work may have been submitted already: then the wait is for that.
+        let next = gpu.recorder.next_submission();
+        let submission = if gpu.recorder.is_empty() { next - 1 } else { next };
+        Begun::Waits(Waiting { submission, data: Reading::new(), cells, outcomes, requested: false, then })
+    }
+
+    /// What the device wants to know for itself, if it is time to.
+    pub fn curiosity(&mut self, gpu: &mut Gpu) -> Option<Waiting> {
+        if self.checks.len() < UNREAD_CHECKS {
+            return None;
+        }
+        match self.learn(gpu, Then::Learn) {
+            Begun::Waits(waiting) => Some(waiting),
+            Begun::Told(_) => None,
+        }
+    }
+
+    /// Whether what waits has what it waits for, asking for it when it is time to.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]; what the library refuses.
+    pub fn is_ready(gpu: &Gpu, waiting: &mut Waiting) -> Result<bool> {
+        gpu.health.check()?;
+        if !waiting.requested {
+            if gpu.recorder.next_submission() <= waiting.submission {
+                return Ok(false);
+            }
+            waiting.requested = true;
+            waiting.data.request();
+            waiting.outcomes.request();
+        }
+        Ok(gpu.recorder.is_finished(waiting.submission) && waiting.data.is_ready()? && waiting.outcomes.is_ready()?)
+    }
+
+    /// Ends what waits: with its data, or with the reason why there is none. `may_write` says whether the target is still
+    /// there.
+    pub fn settle(&mut self, gpu: &mut Gpu, waiting: Waiting, result: Result<()>, may_write: bool) -> Tell {
+        let Waiting { data, cells, outcomes, then, .. } = waiting;
+        let arrived = result.is_ok();
+        let result = result.map_err(Arc::<Failure>::from).and_then(|()| {
+            let mut first = None;
+            outcomes.words(|words| {
+                first = failure(&cells, words);
+                Ok(())
+            })?;
+            Ok(first)
+        });
+        let tell: Tell = match then {
+            Then::Read { mut target, done } => {
+                let result = result.and_then(|failure| failure.map_or(Ok(()), Err)).and_then(|()| {
+                    let mut at = 0;
+                    let mut copy = |words: &[u32]| {
+                        let result = target.fill_from(at, words);
+                        at += words.len();
+                        result
+                    };
+                    if may_write { Ok(data.words(&mut copy)?) } else { Ok(()) }
+                });
+                if let Err(failure) = &result {
+                    failure.mark_seen();
+                }
+                Some(Box::new(move || done(result)))
+            }
+            Then::Sync { done } => {
+                let unread = self.note(result, &cells);
+                Some(Box::new(move || done(unread.map_or(Ok(()), Err))))
+            }
+            Then::Learn => {
+                self.keep_failures(&cells);
+                None
+            }
+        };
+        if arrived {
+            gpu.release(data);
+            gpu.release(outcomes);
+        }
+        tell
+    }
+
+    /// The first failure that nobody has been told about, now that cells are known.
+    fn note(&mut self, result: Told<Option<Arc<Failure>>>, cells: &[Arc<Cell>]) -> Option<Arc<Failure>> {
+        self.keep_failures(cells);
+        match result {
+            Ok(_) => self.unread.take(),
+            Err(failure) => Some(failure),
+        }
+    }
+
+    fn keep_failures(&mut self, cells: &[Arc<Cell>]) {
+        for failure in cells.iter().filter_map(|cell| cell.known().flatten()) {
+            self.unread.push(&failure);
+        }
+    }
+
+    /// Frees everything.
+    pub fn clear(&mut self) {
+        self.slots = Slots::default();
+        self.plans.clear();
+        self.checks.clear();
+        self.trim();
+    }
+
+    /// Gives memory that waits for reuse back.
+    pub fn trim(&mut self) {
+        self.frame.give_back();
+        // The first epoch finds out what is idle, the second frees it.
+        self.memory.end_epoch();
+        self.memory.end_epoch();
+    }
+
+    /// Counters.
+    pub fn statistics(&self) -> Statistics {
+        let plans = self.plans.counters();
+        Statistics {
+            memory: self.memory.usage(),
+            live_slots: self.slots.live(),
+            plans: plans.entries,
+            plan_hits: plans.hits,
+            plan_misses: plans.misses,
+        }
+    }
+}
+
+/// How a job that asks for data has begun.
+pub enum Begun {
+    /// Its end is known.
+    Told(Box<dyn FnOnce()>),
+    /// It waits for the GPU.
+    Waits(Waiting),
+}
+
+impl Planned {
+    fn new(code: &[u32], fuse: bool) -> Result<Self> {
+        let program = Program::decode(code)?;
+        let plan = Plan::new(&program, Options { fuse, in_place: true })?;
+        Ok(Self { program, plan, steps: RefCell::default() })
+    }
+
+    /// The steps as dispatches, with their pipelines: what can fail there fails before anything has been changed.
+    fn steps(&self, gpu: &mut Gpu, aligned: Aligned) -> Result<Rc<Steps>> {
+        if let Some(steps) = self.steps.borrow().get(&aligned) {
+            return Ok(Rc::clone(steps));
+        }
+        let target = Adapter { traits: gpu.traits(), aligned };
+        let prepared = self.plan.steps.iter().map(|step| prepare(step, target)).collect::<Result<Vec<_>>>()?;
+        for call in prepared.iter().flat_map(|prepared| &prepared.calls) {
+            gpu.pipelines.pipeline(&call.shader)?;
+        }
+        let scratch = prepared.iter().map(|prepared| prepared.scratch).max().unwrap_or(0);
+        let steps = Rc::new(Steps { prepared, scratch });
+        self.steps.borrow_mut().insert(aligned, Rc::clone(&steps));
+        Ok(steps)
+    }
+
+    fn place(&self, step: &Step) -> Place {
+        let instruction = step.instruction as usize;
+        let op = self.program.instructions().get(instruction).map_or("", |known| known.row.name);
+        Place { instruction: step.instruction, op, line: self.program.line(instruction) }
+    }
+}
+
+/// The operands that an instruction changes in place.
+fn changed(kernel: &Kernel) -> impl Iterator<Item = &Operand> {
+    kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref())
+}
+
+/// What a step writes.
+fn results(step: &Step) -> Box<dyn Iterator<Item = &Operand> + '_> {
+    match &step.kind {
+        StepKind::Chain(chain) => Box::new(chain.outputs.iter().map(|output| &output.operand)),
+        StepKind::Kernel(kernel) => Box::new(kernel.outputs.iter()),
+    }
+}
+
+/// Memory for a run. What only waits to be freed is freed first.
+fn allocate(gpu: &mut Gpu, memory: &Arc<Memory>, words: usize, purpose: Purpose) -> Result<Storage> {
+    let bytes = words as u64 * 4;
+    let most = gpu.traits().buffer_bytes;
+    if bytes > most {
+        return Err(Error::OutOfMemory(format!(
+            "{bytes} bytes in one piece never fit: the adapter allows {most} per buffer"
+        )));
+    }
+    match memory.allocate(words, purpose) {
+        Err(Error::OutOfMemory(_)) => {
+            // What looks like want of memory may be a device that is gone.
+            gpu.health.check()?;
+            gpu.reclaim()?;
+            memory.allocate(words, purpose)
+        }
+        result => result,
+    }
+}

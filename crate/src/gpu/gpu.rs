@@ -1,0 +1,211 @@
+//! A GPU that has been opened: the device with everything that its thread keeps on it. Logical devices share it. Nothing
+//! here is used from another thread: errors are caught in scopes that belong to the calling one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::adapter::{Description, Found, Opened};
+use super::block::{Maker, Storage};
+use super::fault::Faults;
+use super::frame::Frame;
+use super::health::Health;
+use super::kernels::shader::{Call, Memory, Word};
+use super::pipeline::{Pipelines, first_byte, window};
+use super::recorder::Recorder;
+use super::staging::{Reading, Staging, bytes_of};
+use super::traits::{Class, Traits};
+use crate::cpu::elementwise::scalar;
+use crate::device::Source;
+use crate::error::{Error, Result};
+
+/// How long one wait for the GPU lasts before the thread looks around.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// An opened GPU.
+pub struct Gpu {
+    /// What it is.
+    pub description: Description,
+    /// Whether it still lives.
+    pub health: Arc<Health>,
+    /// Where buffers come from.
+    pub maker: Arc<Maker>,
+    /// What has been created on it.
+    pub pipelines: Pipelines,
+    /// What is on its way to it.
+    pub recorder: Recorder,
+    /// The cells of checks of data.
+    pub faults: Faults,
+    staging: Staging,
+    device: wgpu::Device,
+}
+
+/// What a call of a step needs besides its operands.
+pub struct Run<'a> {
+    /// The operands.
+    pub frame: &'a Frame,
+    /// First word of the cell that the step writes.
+    pub cell: u32,
+    /// First word of the cell that says whether the step must not be applied.
+    pub gate: u32,
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] with the reason.
+    pub fn open(found: &Found) -> Result<Self> {
+        let Opened { device, queue, health } = found.open()?;
+        let description = found.description.clone();
+        let traits = &description.limits;
+        let maker = Maker::new(device.clone(), traits.buffer_bytes);
+        // The planner's nanoseconds are those of one thread of a modest processor; a submission is to last about 5 ms.
+        let most_work = match traits.class {
+            Class::Software => 10_000_000,
+            Class::Integrated => 100_000_000,
+            Class::Discrete => 1_000_000_000,
+        };
+        Ok(Self {
+            pipelines: Pipelines::new(device.clone(), traits.unchecked),
+            recorder: Recorder::new(device.clone(), queue, Arc::clone(&health), most_work),
+            faults: Faults::new(&device, maker.number())?,
+            staging: Staging::new(device.clone()),
+            maker,
+            health,
+            description,
+            device,
+        })
+    }
+
+    /// What kernels choose by.
+    pub fn traits(&self) -> &Traits {
+        &self.description.limits
+    }
+
+    /// Records a call.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a plan that does not fit its program or a shader that the driver refuses.
+    pub fn record(&mut self, call: &Call, run: &Run) -> Result<()> {
+        let faults = &self.faults;
+        let place = |memory: &Memory| -> Result<(u64, &wgpu::Buffer, usize)> {
+            let (storage, start): (&Storage, usize) = match memory {
+                // Nothing is read of what has no elements, but something has to be bound.
+                Memory::Operand(operand) if operand.numel == 0 => return Ok((faults.number, &faults.buffer, 0)),
+                Memory::Operand(operand) => run.frame.place(operand)?,
+                Memory::Scratch { offset, words } => (run.frame.scratch(offset + words)?, *offset),
+                Memory::Faults => return Ok((faults.number, &faults.buffer, 0)),
+            };
+            let block = storage.block().ok_or_else(|| Error::Internal("a block is gone".into()))?;
+            Ok((block.number, &block.buffer, start))
+        };
+        let places = call.memory.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let traits = &self.description.limits;
+        let begins: Vec<u64> =
+            places.iter().map(|&(_, buffer, start)| first_byte(traits, buffer.size(), start)).collect();
+        let words = call.words.iter().map(|word| match *word {
+            Word::Value(value) => value,
+            Word::Offset(memory) => match (places.get(memory), begins.get(memory)) {
+                (Some((_, _, start)), Some(begin)) => *start as u32 - (begin / 4) as u32,
+                _ => 0,
+            },
+            Word::Scalar(index, dtype) => scalar(&run.frame.scalars, index, dtype),
+            Word::Cell => run.cell,
+            Word::Gate => run.gate,
+        });
+        let words: Vec<u32> = words.collect();
+        let ranges = call.windows.iter().filter_map(|bound| {
+            let (&(number, buffer, _), &begin) = (places.get(bound.memory)?, begins.get(bound.memory)?);
+            Some(window(traits, number, buffer.size(), begin, bound.index))
+        });
+        let ranges: Vec<_> = ranges.collect();
+        // Cloning either is counting a reference.
+        let pipeline = self.pipelines.pipeline(&call.shader)?.clone();
+        let find = |number| places.iter().find(|(other, ..)| *other == number).map(|&(_, buffer, _)| buffer);
+        let group = self.pipelines.group(&ranges, find)?;
+        self.recorder.dispatch(&pipeline, group, bytes_of(&words), call.grid);
+        Ok(())
+    }
+
+    /// Copies host data into memory, by way of the next submission.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when there is no staging memory.
+    pub fn upload(&mut self, source: &Source, storage: &Storage) -> Result<()> {
+        let block = storage.block().ok_or_else(|| Error::Internal("a block is gone".into()))?;
+        let buffer = &block.buffer;
+        self.staging.upload(&mut self.recorder, buffer, 0, source.len(), |from, to| source.words_into(from, to))
+    }
+
+    /// Records copies of `words` words to where the host can read them.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when there is no staging memory.
+    pub fn download(&mut self, reading: &mut Reading, from: &wgpu::Buffer, start: u64, bytes: u64) -> Result<()> {
+        self.staging.download(&mut self.recorder, reading, from, start, bytes)
+    }
+
+    /// Records copies of the cells between two words of the buffer of faults.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when there is no staging memory.
+    pub fn download_cells(&mut self, reading: &mut Reading, (start, bytes): (u64, u64)) -> Result<()> {
+        self.staging.download(&mut self.recorder, reading, &self.faults.buffer, start, bytes)
+    }
+
+    /// Takes the buffers of a read back.
+    pub fn release(&mut self, reading: Reading) {
+        self.staging.release(reading);
+    }
+
+    /// Submits what has been recorded.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub fn submit(&mut self) -> Result<()> {
+        self.staging.before_submit();
+        let result = self.recorder.submit();
+        self.staging.after_submit();
+        self.staging.collect();
+        let gone = self.maker.take_gone();
+        if !gone.is_empty() {
+            self.pipelines.forget(|number| gone.contains(&number));
+        }
+        result
+    }
+
+    /// Submits, if enough has been recorded.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub fn submit_when_full(&mut self) -> Result<()> {
+        if self.recorder.is_full() { self.submit() } else { Ok(()) }
+    }
+
+    /// Gives back all memory that only waits for the GPU to finish or for reuse.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub fn reclaim(&mut self) -> Result<()> {
+        self.submit()?;
+        while !self.recorder.is_idle() {
+            self.recorder.wait(SLICE)?;
+        }
+        self.staging.collect();
+        self.staging.trim();
+        self.submit()?;
+        self.recorder.poll()
+    }
+
+    /// Gives idle staging memory back.
+    pub fn trim(&mut self) {
+        self.staging.collect();
+        self.staging.trim();
+    }
+
+    /// Ends the device, as a driver that fails would: for tests of what happens then.
+    pub fn destroy(&self) {
+        self.device.destroy();
+        self.health.lose("it was destroyed");
+    }
+}

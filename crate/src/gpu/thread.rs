@@ -1,0 +1,335 @@
+//! The thread of a GPU. It owns the adapter, the device and everything on it, serves the queues of all logical devices in
+//! turn, and waits for the GPU when there is nothing else to do. Nobody else touches wgpu.
+//!
+//! It never ends: at the end of a process nothing is destroyed, because drivers have exit handlers of their own. A GPU that
+//! is lost leaves its thread to reject what is still asked of it; who opens a device then gets a new one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use super::adapter::{Description, enumerate};
+use super::block::{Maker, Memory};
+use super::engine::{Begun, Engine, Waiting};
+use super::gpu::Gpu;
+use super::health::Health;
+use crate::device::queue::{Bell, Next, Queue};
+use crate::device::{Done, Source, Statistics, Target};
+use crate::error::{Error, Result};
+
+/// After this long without work, memory that was kept for reuse goes back.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long the thread waits for the GPU before it looks for new jobs.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Something to do for the thread.
+pub enum Job {
+    /// Run a stream.
+    Submit { stream: Vec<u32> },
+    /// Give a slot host data.
+    Write { slot: u32, source: Source<'static> },
+    /// Copy a slot to the host.
+    Read { slot: u32, target: Target, done: Done },
+    /// Tell the first failure nobody has been told about.
+    Sync { done: Done },
+    /// The same, after freeing everything. The last job.
+    Close { done: Done },
+    /// Lose the device, as a failing driver would.
+    #[cfg(debug_assertions)]
+    Destroy,
+}
+
+impl Job {
+    /// Bytes of an upload that it holds until it is finished.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Write { source, .. } => source.len() as u64 * 4,
+            _ => 0,
+        }
+    }
+}
+
+/// What a logical device and the thread share.
+pub struct Client {
+    /// What is to be done.
+    pub queue: Queue<Job>,
+    /// The device's memory.
+    pub memory: Arc<Memory>,
+    /// Counters, as of the last job.
+    pub statistics: Mutex<Statistics>,
+    fuse: bool,
+}
+
+/// A GPU that runs.
+pub struct Thread {
+    /// What it is.
+    pub description: Description,
+    health: Arc<Health>,
+    maker: Arc<Maker>,
+    bell: Arc<Bell>,
+    arrivals: Mutex<Vec<Arc<Client>>>,
+}
+
+/// The threads of this process.
+static THREADS: Mutex<Vec<Arc<Thread>>> = Mutex::new(Vec::new());
+
+/// A logical device on the first adapter that `wanted` takes; the reasons why others were not taken are in the error.
+///
+/// # Errors
+/// [`Error::NoDevice`].
+pub fn connect(
+    wanted: impl Fn(&Description) -> std::result::Result<(), String>,
+    limit: Option<u64>,
+    fuse: bool,
+) -> Result<(Arc<Thread>, Arc<Client>)> {
+    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    // A lost GPU serves nobody new.
+    threads.retain(|thread| !thread.health.is_lost());
+    let running = threads.iter().find(|thread| wanted(&thread.description).is_ok());
+    let thread = match running {
+        Some(thread) => Arc::clone(thread),
+        None => {
+            let thread = start(wanted)?;
+            threads.push(Arc::clone(&thread));
+            thread
+        }
+    };
+    drop(threads);
+    let client = Arc::new(Client {
+        queue: Queue::new(Arc::clone(&thread.bell)),
+        memory: Memory::new(Arc::clone(&thread.maker), limit),
+        statistics: Mutex::default(),
+        fuse,
+    });
+    thread.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&client));
+    thread.bell.ring();
+    Ok((thread, client))
+}
+
+/// Opens the first adapter that is wanted, on a thread of its own.
+fn start(wanted: impl Fn(&Description) -> std::result::Result<(), String>) -> Result<Arc<Thread>> {
+    let mut reasons = Vec::new();
+    for found in enumerate()? {
+        let description = &found.description;
+        let reason = match (&description.refusal, wanted(description)) {
+            (Some(refusal), _) => refusal.clone(),
+            (None, Err(reason)) => reason,
+            (None, Ok(())) => {
+                let (send, receive) = sync_channel(1);
+                let name = description.name.clone();
+                let spawned = thread::Builder::new().name("tilegrad-gpu".into()).spawn(move || {
+                    let opened = catch_unwind(AssertUnwindSafe(|| Gpu::open(&found)));
+                    match opened.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
+                        Ok(gpu) => live(gpu, &send),
+                        Err(error) => drop(send.send(Err(error))),
+                    }
+                });
+                let opened = match spawned {
+                    Ok(_) => receive.recv().unwrap_or_else(|_| Err(Error::Internal("its thread ended".into()))),
+                    Err(error) => Err(Error::Internal(format!("its thread did not start: {error}"))),
+                };
+                match opened {
+                    Ok(thread) => return Ok(thread),
+                    Err(error) => {
+                        reasons.push(format!("{name}: {}", error.message()));
+                        continue;
+                    }
+                }
+            }
+        };
+        reasons.push(format!("{} ({}): {reason}", description.name, description.backend));
+    }
+    if reasons.is_empty() {
+        reasons.push("there is no Vulkan, Metal or DX12 adapter; install a driver".into());
+    }
+    Err(Error::NoDevice(reasons.join("; ")))
+}
+
+/// Tells that the GPU is there, then serves it for ever.
+fn live(gpu: Gpu, send: &SyncSender<Result<Arc<Thread>>>) {
+    let thread = Arc::new(Thread {
+        description: gpu.description.clone(),
+        health: Arc::clone(&gpu.health),
+        maker: Arc::clone(&gpu.maker),
+        bell: Arc::default(),
+        arrivals: Mutex::default(),
+    });
+    let weak = Arc::downgrade(&thread);
+    let bell = Arc::clone(&thread.bell);
+    if send.send(Ok(thread)).is_ok() {
+        Service { gpu, clients: Vec::new() }.serve(&weak, &bell);
+    }
+}
+
+/// A logical device and what it owes.
+struct Served {
+    client: Arc<Client>,
+    engine: Engine,
+    /// What waits for the GPU, oldest first.
+    waiting: Vec<Waiting>,
+    /// Set by the last job.
+    closing: bool,
+}
+
+struct Service {
+    gpu: Gpu,
+    clients: Vec<Served>,
+}
+
+impl Service {
+    fn serve(mut self, thread: &Weak<Thread>, bell: &Bell) {
+        let mut rested = false;
+        loop {
+            let heard = bell.rings();
+            self.welcome(thread);
+            let worked = self.jobs();
+            if worked {
+                rested = false;
+            } else if !self.gpu.recorder.is_empty() {
+                // Nothing more to add: the GPU may begin. A failure is the device's loss, which `settle` tells.
+                let _ = self.gpu.submit();
+            }
+            self.settle();
+            if worked {
+                continue;
+            }
+            if self.gpu.health.is_lost() {
+                // There is nothing left to wait for but jobs to be refused.
+                self.clients.iter_mut().for_each(|served| served.engine.clear());
+                bell.wait(heard, None);
+            } else if !self.gpu.recorder.is_idle() {
+                // Polling is also what frees memory that the GPU has finished with.
+                let _ = self.gpu.recorder.wait(SLICE);
+            } else if !bell.wait(heard, (!rested).then_some(IDLE)) {
+                rested = true;
+                self.clients.iter_mut().for_each(|served| served.engine.trim());
+                self.gpu.trim();
+                let _ = self.gpu.submit();
+            }
+        }
+    }
+
+    /// Takes new clients in.
+    fn welcome(&mut self, thread: &Weak<Thread>) {
+        let Some(thread) = thread.upgrade() else { return };
+        for client in thread.arrivals.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let abandoned = Arc::clone(client.queue.abandoned());
+            let engine = Engine::new(Arc::clone(&client.memory), client.fuse, abandoned);
+            self.clients.push(Served { client, engine, waiting: Vec::new(), closing: false });
+        }
+    }
+
+    /// One job of every client; false when none has any.
+    fn jobs(&mut self) -> bool {
+        let mut worked = false;
+        let gpu = &mut self.gpu;
+        self.clients.retain_mut(|served| match served.client.queue.try_next() {
+            Next::Job(job) => {
+                worked = true;
+                served.run(gpu, job);
+                true
+            }
+            Next::Nothing => true,
+            // Dropping it frees its memory. Nobody is told anything, but somebody may wait for it to be idle.
+            Next::Abandoned => {
+                let jobs = served.waiting.iter().filter(|waiting| waiting.is_job()).count();
+                (0..jobs).for_each(|_| served.client.queue.finish(0));
+                false
+            }
+        });
+        worked
+    }
+
+    /// Tells what has arrived.
+    fn settle(&mut self) {
+        let gpu = &mut self.gpu;
+        if !gpu.recorder.is_idle() {
+            let _ = gpu.recorder.poll();
+        }
+        self.clients.retain_mut(|served| served.settle(gpu));
+    }
+}
+
+impl Served {
+    fn run(&mut self, gpu: &mut Gpu, job: Job) {
+        let queue = &self.client.queue;
+        match job {
+            Job::Submit { stream } => {
+                self.engine.submit(gpu, &stream);
+                queue.recycle(stream);
+                if let Some(waiting) = self.engine.curiosity(gpu) {
+                    self.waiting.push(waiting);
+                }
+                *self.client.statistics.lock().unwrap_or_else(PoisonError::into_inner) = self.engine.statistics();
+                queue.finish(0);
+            }
+            Job::Write { slot, source } => {
+                self.engine.write(gpu, slot, &source);
+                queue.finish(source.len() as u64 * 4);
+            }
+            Job::Read { slot, target, done } => {
+                let begun = self.engine.read(gpu, slot, target, done);
+                self.begin(begun);
+            }
+            Job::Sync { done } => {
+                let begun = self.engine.sync(gpu, done);
+                self.begin(begun);
+            }
+            Job::Close { done } => {
+                self.closing = true;
+                let begun = self.engine.sync(gpu, done);
+                self.begin(begun);
+            }
+            #[cfg(debug_assertions)]
+            Job::Destroy => {
+                gpu.destroy();
+                queue.finish(0);
+            }
+        }
+    }
+
+    fn begin(&mut self, begun: Begun) {
+        match begun {
+            Begun::Waits(waiting) => self.waiting.push(waiting),
+            Begun::Told(tell) => self.tell(tell),
+        }
+    }
+
+    /// Ends what has arrived; false when that was the last there will ever be.
+    fn settle(&mut self, gpu: &mut Gpu) -> bool {
+        let mut position = 0;
+        while let Some(waiting) = self.waiting.get_mut(position) {
+            let result = match Engine::is_ready(gpu, waiting) {
+                Ok(false) => {
+                    position += 1;
+                    continue;
+                }
+                Ok(true) => Ok(()),
+                Err(error) => Err(error),
+            };
+            let waiting = self.waiting.remove(position);
+            let client = Arc::clone(&self.client);
+            // Held while the target is written: it may go as soon as the queue is abandoned.
+            let gate = client.queue.gate();
+            let tell = self.engine.settle(gpu, waiting, result, gate.is_some());
+            drop(gate);
+            if let Some(tell) = tell {
+                self.tell(tell);
+            }
+        }
+        !(self.closing && self.waiting.is_empty())
+    }
+
+    /// First idle, then told: whoever is waiting for the result finds an idle device.
+    fn tell(&mut self, tell: Box<dyn FnOnce()>) {
+        if self.closing && self.waiting.is_empty() {
+            self.engine.clear();
+        }
+        self.client.queue.finish(0);
+        // A listener that panics must not end the thread that everybody else waits for.
+        let _ = catch_unwind(AssertUnwindSafe(tell));
+    }
+}
