@@ -17,11 +17,18 @@ export interface DeviceOptions {
   readonly threads?: number
   /**
    * Upper bound, in bytes, of what the device may hold; above it operations fail with `ERR_OUT_OF_MEMORY`. Default: four
-   * fifths of the machine's memory on `cpu`, none on `js`.
+   * fifths of the machine's memory on `cpu`, what the driver gives on `gpu`, none on `js`.
    */
   readonly memoryLimit?: number
-  /** `false` runs every instruction by itself instead of fusing chains; results are the same bits. Default `true`. */
+  /**
+   * `false` runs every instruction by itself instead of fusing chains. Results are the same bits, on `gpu` as far as its
+   * driver contracts no operations. Default `true`.
+   */
   readonly fuse?: boolean
+  /** Whether `gpu` may be an adapter that computes on the processor, such as lavapipe: for tests. Default `false`. */
+  readonly allowSoftware?: boolean
+  /** Part of the name of the adapter that `gpu` is to be, in any case of letters. Default: the first that can be used. */
+  readonly adapter?: string
 }
 
 /** Counters of a device; see {@link Device.stats}. */
@@ -30,7 +37,7 @@ export type DeviceStats = BackendStats
 /** A place where tensors live and operations run. */
 export class Device {
   readonly kind: DeviceKind
-  /** What it is, for people: `cpu (AVX-512, 2 threads)`. */
+  /** What it is, for people: `cpu (AVX-512, 2 threads)`, `gpu (NVIDIA H200, vulkan)`. */
   readonly name: string
   /**
    * Whether a row of a batch has the same bits as the row alone. True on every device of this version.
@@ -128,7 +135,7 @@ let current: Device | undefined
 /**
  * Opens a device. Several may be open at once; each has its own tensors.
  *
- * @param options `'auto'` (default), `'cpu'`, `'js'`, or an object with options
+ * @param options `'auto'` (default), `'gpu'`, `'cpu'`, `'js'`, or an object with options
  * @throws `ERR_NO_DEVICE` with a list of what was tried and why it failed
  *
  * @example
@@ -184,7 +191,7 @@ function openDeviceSync(options: DeviceOptions | 'auto' | DeviceKind): Device {
 function checkOptions(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptions & { kind: 'auto' | DeviceKind } {
   const given: DeviceOptions = typeof options === 'string' ? { kind: options } : options
   if (typeof given !== 'object' || given === null) throw expected('openDevice: options', 'a kind or an object', options)
-  const { kind = 'auto', threads, memoryLimit, fuse } = given
+  const { kind = 'auto', threads, memoryLimit, fuse, allowSoftware, adapter } = given
   if (!['auto', 'gpu', 'cpu', 'js'].includes(kind))
     throw expected('openDevice: kind', "'auto', 'gpu', 'cpu' or 'js'", kind)
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024)) {
@@ -194,5 +201,9 @@ function checkOptions(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptio
     throw expected('openDevice: memoryLimit', 'a whole number of bytes', memoryLimit)
   }
   if (fuse !== undefined && typeof fuse !== 'boolean') throw expected('openDevice: fuse', 'true or false', fuse)
+  if (allowSoftware !== undefined && typeof allowSoftware !== 'boolean')
+    throw expected('openDevice: allowSoftware', 'true or false', allowSoftware)
+  if (adapter !== undefined && typeof adapter !== 'string')
+    throw expected('openDevice: adapter', 'part of the name of an adapter', adapter)
   return { ...given, kind }
 }

@@ -5,7 +5,7 @@ import './ops/methods.ts'
 export { customGrad, grad, valueAndGrad } from './autograd/functional.ts'
 export { noGrad } from './autograd/tape.ts'
 export type { BackendStats, DeviceKind } from './backend/backend.ts'
-export type { DeviceInfo } from './backend/select.ts'
+export type { AdapterInfo, AdapterLimits, DeviceInfo } from './backend/select.ts'
 export {
   Device,
   type DeviceOptions,

@@ -54,6 +54,10 @@ export interface BackendOptions {
   readonly threads?: number | undefined
   /** Upper bound in bytes of all device memory. Default: the backend's choice; `js` has none. */
   readonly memoryLimit?: number | undefined
+  /** Whether `gpu` may be an adapter that computes on the processor. Default: false. */
+  readonly allowSoftware?: boolean | undefined
+  /** Part of the name of the adapter that `gpu` is to be. Default: the first that can be used. */
+  readonly adapter?: string | undefined
   /** `false` runs every instruction by itself, for tests. Default: true. */
   readonly fuse?: boolean | undefined
 }

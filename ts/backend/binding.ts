@@ -5,6 +5,40 @@
 
 import type { TypedArray } from '../dtype.ts'
 
+/** A GPU, or something that plays one, as its driver describes it. */
+export interface AdapterInfo {
+  /** Its name. */
+  name: string
+  /** `discrete`, `integrated`, `virtual`, `software` or `other`. */
+  type: 'discrete' | 'integrated' | 'virtual' | 'software' | 'other'
+  /** The interface it is reached by. */
+  backend: 'vulkan' | 'metal' | 'dx12'
+  /** The driver with its version. */
+  driver: string
+  /** Features that kernels can use. */
+  features: Array<string>
+  /** What fits. */
+  limits: AdapterLimits
+  /** Why no device can be opened on it, whatever the options; absent if one can. */
+  refusal?: string
+}
+
+/** Limits of an adapter that decide what fits. */
+export interface AdapterLimits {
+  /** Bytes of one buffer: of one tensor, and of all intermediates of one flush together. */
+  bufferBytes: number
+  /** Bytes that one binding of a shader reaches; larger tensors take several. */
+  bindingBytes: number
+  /** Storage buffers of one shader. */
+  bindings: number
+  /** Bytes of memory that a workgroup shares. */
+  workgroupBytes: number
+  /** Invocations of one workgroup. */
+  workgroupSize: number
+  /** Invocations that run in step; 0 where that differs or shaders cannot use it. */
+  subgroupSize: number
+}
+
 /** The processor as the kernels see it. */
 export interface CpuInfo {
   /** The instruction set the kernels use. */
@@ -35,6 +69,14 @@ export interface DeviceStats {
   planMisses: number
 }
 
+/** A device that has been opened on a GPU. */
+export interface OpenedGpu {
+  /** Its id. */
+  id: number
+  /** What it computes on. */
+  adapter: AdapterInfo
+}
+
 /** What must match between the addon and the SDK. */
 export interface Version {
   /** The package's version. */
@@ -45,6 +87,9 @@ export interface Version {
 
 /** The addon itself. */
 export interface Binding {
+  /** All adapters of this machine, in the order in which they are tried. */
+  adapters(): Array<AdapterInfo>
+
   /**
    * Finishes all work and frees everything; rejects with the first failure nobody has been told about. All later calls
    * fail with `ERR_DEVICE_LOST`.
@@ -54,11 +99,20 @@ export interface Binding {
   /** Asks the processor. */
   cpuInfo(): CpuInfo
 
+  /** Loses the GPU of a device, as a failing driver would: for tests of what happens then, in builds with debug assertions. */
+  lose(id: number): void
+
   /**
    * Opens a `cpu` device and returns its id. `threads` counts the device's own; 0 leaves the choice to the addon.
    * `memoryLimit` is in bytes; Infinity is none.
    */
   openCpu(threads: number, memoryLimit: number, fuse: boolean): number
+
+  /**
+   * Opens a `gpu` device: on the first adapter whose name contains `adapter` (empty: any), software adapters only if they
+   * are allowed. Devices of a process on the same adapter share it. `memoryLimit` is in bytes; Infinity is none.
+   */
+  openGpu(allowSoftware: boolean, adapter: string, memoryLimit: number, fuse: boolean): OpenedGpu
 
   /**
    * Copies a slot into `into`, off this thread, when all work before is done. Until then `into` must not be used,

@@ -1,14 +1,14 @@
 /**
- * The `cpu` device: a thin layer over the addon, and its only user. It turns the addon's errors into `TilegradError`,
- * waits where the addon asks for it, and prefers answers without a promise, which cost a tenth. Kernels, memory and
- * threads are in `crate/src/cpu`.
+ * The `gpu` and `cpu` devices: a thin layer over the addon, and its only user. It turns the addon's errors into
+ * `TilegradError`, waits where the addon asks for it, and prefers answers without a promise, which cost a tenth. Kernels,
+ * memory and threads are in `crate/src/gpu` and `crate/src/cpu`.
  */
 
 import { totalmem } from 'node:os'
 import type { Dtype, TypedArray } from '../dtype.ts'
 import { type ErrorCode, TilegradError } from '../errors.ts'
-import type { Backend, BackendOptions, BackendStats } from './backend.ts'
-import type { Binding } from './binding.ts'
+import type { Backend, BackendOptions, BackendStats, DeviceKind } from './backend.ts'
+import type { AdapterInfo, Binding } from './binding.ts'
 import { load } from './loader.ts'
 
 /** What the addon found on this machine, or why there is no addon. */
@@ -94,21 +94,50 @@ async function settled(promise: Promise<void>): Promise<void> {
   }
 }
 
-/** The native device of this machine. */
-export class NativeBackend implements Backend {
-  readonly kind = 'cpu'
-  /** Threads that compute, the one that leads included. */
-  readonly threads: number
+/** Every adapter, in the order in which they are tried; none without an addon. */
+export function nativeAdapters(): AdapterInfo[] {
+  const loaded = load()
+  return loaded.available ? attempt(() => loaded.binding.adapters()) : []
+}
+
+function binding(): Binding {
+  const loaded = load()
+  if (loaded.available) return loaded.binding
+  throw new TilegradError('ERR_NO_DEVICE', loaded.reason, { cause: loaded.cause })
+}
+
+function memoryLimit(options: BackendOptions): number {
+  return options.memoryLimit ?? Math.floor(memoryOfMachine() * MEMORY_SHARE)
+}
+
+/** Opens a `cpu` device, with the number of threads that compute, the one that leads included. */
+export function openCpu(options: BackendOptions): { readonly backend: Backend; readonly threads: number } {
+  const addon = binding()
+  const threads = options.threads ?? addon.cpuInfo().threads
+  const id = attempt(() => addon.openCpu(threads, memoryLimit(options), options.fuse ?? true))
+  return { backend: new NativeBackend('cpu', addon, id), threads }
+}
+
+/** Opens a `gpu` device. A GPU has memory of its own, of which it says itself when it is full; a software adapter has the machine's. */
+export function openGpu(options: BackendOptions): { readonly backend: Backend; readonly adapter: AdapterInfo } {
+  const addon = binding()
+  const limit = options.allowSoftware === true ? memoryLimit(options) : (options.memoryLimit ?? Infinity)
+  const { id, adapter } = attempt(() =>
+    addon.openGpu(options.allowSoftware ?? false, options.adapter ?? '', limit, options.fuse ?? true),
+  )
+  return { backend: new NativeBackend('gpu', addon, id), adapter }
+}
+
+/** A device of the addon. */
+class NativeBackend implements Backend {
+  readonly kind: DeviceKind
   readonly #binding: Binding
   readonly #id: number
 
-  constructor(options: BackendOptions) {
-    const loaded = load()
-    if (!loaded.available) throw new TilegradError('ERR_NO_DEVICE', loaded.reason, { cause: loaded.cause })
-    this.#binding = loaded.binding
-    this.threads = options.threads ?? loaded.binding.cpuInfo().threads
-    const memoryLimit = options.memoryLimit ?? Math.floor(memoryOfMachine() * MEMORY_SHARE)
-    this.#id = attempt(() => loaded.binding.openCpu(this.threads, memoryLimit, options.fuse ?? true))
+  constructor(kind: DeviceKind, binding: Binding, id: number) {
+    this.kind = kind
+    this.#binding = binding
+    this.#id = id
   }
 
   submit(stream: Uint32Array): void {
@@ -121,7 +150,7 @@ export class NativeBackend implements Backend {
 
   write(slot: number, dtype: Dtype, data: TypedArray): void {
     if (dtype === 'f64')
-      throw new TilegradError('ERR_DTYPE', 'the cpu device has no f64; cast to f32, or use the js device')
+      throw new TilegradError('ERR_DTYPE', `the ${this.kind} device has no f64; cast to f32, or use the js device`)
     try {
       if (this.#binding.write(this.#id, slot, data)) this.#waitForRoom()
     } catch (error) {

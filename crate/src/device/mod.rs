@@ -92,4 +92,8 @@ pub trait Device: Send + Sync {
 
     /// Counters. While a program runs, all but those of memory may be older.
     fn statistics(&self) -> Statistics;
+
+    /// Loses the device as a failing driver would, where there is a driver: for tests of what happens then.
+    #[cfg(debug_assertions)]
+    fn lose(&self) {}
 }

@@ -111,14 +111,6 @@ impl Device {
         &self.thread.description
     }
 
-    /// Loses the device, as a failing driver would.
-    #[cfg(debug_assertions)]
-    pub fn destroy(&self) -> Result<()> {
-        self.client.queue.reserve()?;
-        self.client.queue.push(Job::Destroy, 0);
-        Ok(())
-    }
-
     fn push(&self, job: Job) {
         let bytes = job.bytes();
         self.client.queue.push(job, bytes);
@@ -228,6 +220,13 @@ impl device::Device for Device {
     fn statistics(&self) -> Statistics {
         let last = *self.client.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         Statistics { memory: self.client.memory.usage(), ..last }
+    }
+
+    #[cfg(debug_assertions)]
+    fn lose(&self) {
+        if self.client.queue.reserve().is_ok() {
+            self.push(Job::Destroy);
+        }
     }
 }
 

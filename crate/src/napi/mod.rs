@@ -10,6 +10,7 @@
 
 mod device;
 mod failure;
+mod gpu;
 mod info;
 mod promise;
 mod registry;
