@@ -13,6 +13,8 @@
 //! Every element of every result is written. Sums run in an order that depends on the shape of what is summed, never on
 //! the batch or the adapter's load. No floating-point atomics.
 
+#[cfg(test)]
+mod canary;
 mod chain;
 pub mod gate;
 mod gather;

@@ -1,0 +1,150 @@
+//! Indexing along one axis of `[outer, size, inner]`: `gather` reads slices at given indices (embedding), `scatterAdd` adds
+//! slices to them (its gradient). Sums run in ascending order of position, as on every device; nothing is added
+//! atomically. A check before them reports indices outside the axis; the kernels hold them inside it.
+//!
+//! `scatterAdd` has two forms of one order. The direct one lets every element of the result look through all indices; the
+//! sorted one ([`sort`]) first puts the positions in the order of their indices.
+
+mod sort;
+#[cfg(test)]
+mod tests;
+
+use super::indices::checked;
+use super::shader::{Builder, Call, Memory, Type};
+use super::{Prepared, Target, input, output};
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::gpu::Class;
+use crate::plan::{Kernel, Operand};
+
+/// Invocations of a workgroup.
+const GROUP: usize = 256;
+
+/// The index at position `i` of `indices`, held inside the axis.
+const KEY: &str = "fn key(i: u32) -> u32 { return u32(clamp(indices(i), 0, i32(p.size) - 1)); }";
+
+/// An axis of `size` elements, and how many elements follow for each.
+#[derive(Clone, Copy, Debug)]
+struct Axis {
+    size: usize,
+    inner: usize,
+}
+
+impl Axis {
+    fn of(dims: &[u32], axis: usize) -> Self {
+        let (_, rest) = dims.split_at(axis.min(dims.len()));
+        let (size, after) = rest.split_first().map_or((1, rest), |(&size, after)| (size as usize, after));
+        Self { size, inner: after.iter().map(|&size| size as usize).product() }
+    }
+
+    /// Whether slices can be moved as vectors of four.
+    fn in_vectors(self, x: &Operand, target: Target) -> bool {
+        self.inner.is_multiple_of(4) && Builder::is_aligned(x, target.aligned)
+    }
+}
+
+/// `[x, indices]`: out[o, k] ← x[o, indices\[k\]].
+pub(super) fn gather(kernel: &Kernel, axis: usize, target: Target) -> Result<Prepared> {
+    let (x, indices, y) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
+    let axis = Axis::of(&x.dims, axis);
+    let calls = if y.numel == 0 { Vec::new() } else { vec![take(axis, x, indices, y, target)?] };
+    checked("index", target, indices, axis.size, None, calls.into())
+}
+
+fn take(axis: Axis, x: &Operand, indices: &Operand, y: &Operand, target: Target) -> Result<Call> {
+    let vectors = axis.in_vectors(x, target);
+    let (ty, unit) = if vectors { (Type::Vec4U32, 4) } else { (Type::U32, 1) };
+    let mut b = Builder::new(target.traits, "gather").masked();
+    b.buffer("x", Memory::Operand(*x), ty);
+    b.operand("indices", indices);
+    b.buffer("y", Memory::Operand(*y), ty);
+    b.value("count", y.numel / unit);
+    b.value("inner", axis.inner / unit);
+    b.value("size", axis.size);
+    b.value("taken", indices.numel);
+    b.item(KEY);
+    let main = "let i = group() * 256u + local;
+if (i >= p.count) { return; }
+let slice = i / p.inner;
+let first = (slice / p.taken * p.size + key(slice % p.taken)) * p.inner;
+y_set(i, x(first + i % p.inner));";
+    b.finish(GROUP as u32, [(y.numel / unit).div_ceil(GROUP), 1, 1], main)
+}
+
+/// `[dy, indices]`: zeros, then out[o, indices\[k\]] += dy[o, k] for k = 0, 1, …
+pub(super) fn scatter_add(kernel: &Kernel, axis: usize, target: Target) -> Result<Prepared> {
+    let (x, indices, y) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
+    let axis = Axis::of(&y.dims, axis);
+    let prepared = if y.numel == 0 {
+        Prepared::default()
+    } else if is_direct(indices.numel, y.numel, target) {
+        vec![sum(axis, x, indices, y, None, target)?].into()
+    } else {
+        sort::scatter_add(axis, x, indices, y, target)?
+    };
+    checked("index", target, indices, axis.size, None, prepared)
+}
+
+/// Whether looking through all indices for every element of the result costs less than the dispatches of a sort.
+fn is_direct(indices: usize, elements: usize, target: Target) -> bool {
+    let most: usize = if target.traits.class == Class::Software { 1 << 20 } else { 1 << 24 };
+    indices <= 16 || indices.saturating_mul(elements) <= most
+}
+
+/// Positions in the order of their indices, and where those of each index begin.
+#[derive(Clone, Copy)]
+struct Sorted {
+    order: Memory,
+    starts: Memory,
+}
+
+/// The call that sums: an invocation per word or vector of the result.
+fn sum(
+    axis: Axis,
+    x: &Operand,
+    indices: &Operand,
+    y: &Operand,
+    sorted: Option<Sorted>,
+    target: Target,
+) -> Result<Call> {
+    let vectors = axis.in_vectors(x, target);
+    // i32 wraps as u32 does.
+    let ty = match (vectors, y.dtype) {
+        (true, Dtype::F32) => Type::Vec4F32,
+        (true, _) => Type::Vec4U32,
+        (false, Dtype::F32) => Type::F32,
+        (false, _) => Type::U32,
+    };
+    let unit = if vectors { 4 } else { 1 };
+    let mut b = Builder::new(target.traits, "scatter_add").masked();
+    b.buffer("x", Memory::Operand(*x), ty);
+    b.buffer("y", Memory::Operand(*y), ty);
+    b.value("count", y.numel / unit);
+    b.value("inner", axis.inner / unit);
+    b.value("size", axis.size);
+    b.value("taken", indices.numel);
+    let lines = if let Some(Sorted { order, starts }) = sorted {
+        b.buffer("order", order, Type::U32);
+        b.buffer("starts", starts, Type::U32);
+        "let end = starts(slice % p.size + 1u);
+for (var k = starts(slice % p.size); k < end; k++) { total += x((first + order(k)) * p.inner + column); }"
+    } else {
+        b.operand("indices", indices);
+        b.item(KEY);
+        "for (var k = 0u; k < p.taken; k++) {
+  if (key(k) == slice % p.size) { total += x((first + k) * p.inner + column); }
+}"
+    };
+    let main = format!(
+        "let i = group() * 256u + local;
+if (i >= p.count) {{ return; }}
+let slice = i / p.inner;
+let column = i % p.inner;
+let first = slice / p.size * p.taken;
+var total = {}();
+{lines}
+y_set(i, total);",
+        ty.name()
+    );
+    b.finish(GROUP as u32, [(y.numel / unit).div_ceil(GROUP), 1, 1], &main)
+}

@@ -1,0 +1,127 @@
+use super::super::canary::{Arena, kernel, prepare, words};
+use super::super::testing::{Lab, Settings, operand, validate};
+use crate::cpu::gather::{self as cpu, Axis};
+use crate::cpu::{Cpu, Isa, Pool};
+use crate::dtype::Dtype;
+use crate::gpu::{Class, Traits};
+use crate::program::Op;
+
+fn processor() -> Cpu {
+    Cpu { isa: Isa::detect(), pool: Pool::new(1).unwrap() }
+}
+
+/// Values whose sum depends on the order.
+fn uneven(count: usize) -> Vec<u32> {
+    (0..count).map(|i| ((i % 97) as f32 * 1.1f32.powi((i % 300) as i32 - 150)).to_bits()).collect()
+}
+
+/// Shapes as [outer, size, inner] and numbers of indices; the last ones are sorted, in one, two and three passes.
+const CASES: [([usize; 3], usize); 12] = [
+    ([1, 5, 1], 9),
+    ([2, 3, 7], 0),
+    ([3, 7, 4], 11),
+    ([1, 0, 4], 0),
+    ([1, 3, 0], 2),
+    ([0, 3, 2], 2),
+    ([2, 1009, 17], 65),
+    ([3, 31, 1], 300),
+    ([1, 200, 64], 5003),
+    ([2, 1, 512], 1200),
+    ([1, 1009, 52], 3001),
+    ([1, 70_001, 4], 600),
+];
+
+fn indices(size: usize, count: usize) -> Vec<i32> {
+    // Some often, some never.
+    (0..count).map(|k| if k % 5 == 0 { size as i32 / 2 } else { (k * 7919 % size.max(1)) as i32 }).collect()
+}
+
+#[test]
+fn slices_are_taken_and_added_as_on_the_cpu() {
+    let Some(mut lab) = Lab::open() else { return };
+    for ([outer, size, inner], count) in CASES {
+        let axis = Axis { outer, size, inner };
+        let at = indices(size, count);
+        let at_words: Vec<u32> = at.iter().map(|&i| i as u32).collect();
+        let (large, small) = ([outer as u32, size as u32, inner as u32], [outer as u32, count as u32, inner as u32]);
+        for shift in [0, 1] {
+            let x: Vec<u32> = (0..(outer * size * inner) as u32).map(|i| i | 0x7f80_0000).collect();
+            let mut want = vec![0; outer * count * inner];
+            cpu::gather(&processor(), axis, &x, &at, &mut want).unwrap();
+            let mut arena = Arena::default();
+            let x = arena.read(Dtype::F32, &large, &x, shift);
+            let k = arena.read(Dtype::I32, &[count as u32], &at_words, shift);
+            let y = arena.written(Dtype::F32, &small);
+            let step = kernel(Op::Gather { axis: 1 }, &[Some(x), Some(k)], &[y]);
+            assert_eq!(words(&arena.run(&mut lab, &step, Settings::default()), &y), want);
+
+            for dtype in [Dtype::F32, Dtype::I32] {
+                let dy = uneven(outer * count * inner);
+                let mut want = vec![0; outer * size * inner];
+                cpu::scatter_add(&processor(), axis, dtype, &dy, &at, &mut want).unwrap();
+                let mut arena = Arena::default();
+                let x = arena.read(dtype, &small, &dy, shift);
+                let k = arena.read(Dtype::I32, &[count as u32], &at_words, shift);
+                let y = arena.written(dtype, &large);
+                let step = kernel(Op::ScatterAdd { axis: 1 }, &[Some(x), Some(k)], &[y]);
+                assert!(words(&arena.run(&mut lab, &step, Settings::default()), &y) == want, "{axis:?} {count}");
+            }
+        }
+    }
+}
+
+#[test]
+fn both_forms_have_the_same_bits() {
+    let Some(mut lab) = Lab::open() else { return };
+    // 512 · 600 · 4 is direct on a GPU and sorted on a processor: a run holds their results against each other.
+    let traits = [Class::Discrete, Class::Software].map(Traits::least);
+    let mut arena = Arena::default();
+    let dy = arena.read(Dtype::F32, &[600, 4], &uneven(2400), 0);
+    let at: Vec<u32> = indices(512, 600).iter().map(|&i| i as u32).collect();
+    let k = arena.read(Dtype::I32, &[600], &at, 0);
+    let y = arena.written(Dtype::F32, &[512, 4]);
+    let step = kernel(Op::ScatterAdd { axis: 0 }, &[Some(dy), Some(k)], &[y]);
+    let calls = traits.map(|traits| prepare(&step, &traits).calls.len());
+    assert!(calls[0] == 2 && calls[1] > 2);
+    arena.run(&mut lab, &step, Settings::default());
+}
+
+#[test]
+fn bad_indices_are_reported_and_reach_nothing() {
+    let Some(mut lab) = Lab::open() else { return };
+    let bad = [1, i32::MIN, -1, 3, i32::MAX].map(|i| i as u32);
+    for (op, count) in [(Op::Gather { axis: 0 }, 3), (Op::ScatterAdd { axis: 0 }, 5)] {
+        let mut arena = Arena::default();
+        let x = arena.read(Dtype::F32, &[count, 4], &uneven(count as usize * 4), 0);
+        let k = arena.read(Dtype::I32, &[5], &bad, 0);
+        let y = arena.written(Dtype::F32, &[8 - count, 4]);
+        let step = kernel(op, &[Some(x), Some(k)], &[y]);
+        arena.run(&mut lab, &step, Settings::default());
+        let prepared = prepare(&step, &Traits::software());
+        let check = prepared.check.unwrap();
+        assert_eq!((check.what, check.size), ("index", 3));
+    }
+}
+
+#[test]
+fn texts_are_valid_and_know_no_sizes() {
+    for class in [Class::Discrete, Class::Software] {
+        let traits = Traits::least(class);
+        for inner in [3, 4] {
+            let texts = |count: u32, size: u32| {
+                let small = operand(Dtype::F32, &[count, inner], 0);
+                let large = operand(Dtype::F32, &[size, inner], 0);
+                let k = operand(Dtype::I32, &[count], 0);
+                let steps = [
+                    kernel(Op::Gather { axis: 0 }, &[Some(large), Some(k)], &[small]),
+                    kernel(Op::ScatterAdd { axis: 0 }, &[Some(small), Some(k)], &[large]),
+                ];
+                let calls: Vec<_> = steps.iter().flat_map(|step| prepare(step, &traits).calls).collect();
+                calls.iter().for_each(validate);
+                calls.into_iter().map(|call| call.shader).collect::<Vec<_>>()
+            };
+            assert_eq!(texts(7, 30), texts(9, 40));
+            assert_eq!(texts(30_000, 5000), texts(40_000, 6000));
+        }
+    }
+}

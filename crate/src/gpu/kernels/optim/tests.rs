@@ -1,0 +1,240 @@
+use super::super::canary::{Arena, bits, floats, kernel, prepare, words};
+use super::super::shader::Word;
+use super::super::testing::{Lab, Settings, operand, validate};
+use crate::cpu::optim::{self as cpu, Gate};
+use crate::cpu::{Cpu, Isa, Pool};
+use crate::dtype::Dtype;
+use crate::gpu::{Class, Traits};
+use crate::plan::Operand;
+use crate::program::Op;
+use crate::program::op::{AdamW, Segment, Sgd};
+
+fn processor() -> Cpu {
+    Cpu { isa: Isa::detect(), pool: Pool::new(1).unwrap() }
+}
+
+const LENGTHS: [usize; 6] = [1, 0, 17, 256, 5003, 2];
+
+/// Segments of these lengths at multiples of `unit`, the size of the slab, and the last one's end on it.
+fn layout(lengths: &[usize], unit: usize) -> (Box<[Segment]>, usize) {
+    let mut end = 0usize;
+    let segments = lengths.iter().enumerate().map(|(parameter, &length)| {
+        let offset = end.next_multiple_of(unit);
+        end = offset + length;
+        Segment { parameter: parameter as u32, offset: offset as u32 }
+    });
+    let segments = segments.collect();
+    (segments, end)
+}
+
+fn numbers(words: &[u32]) -> Vec<f32> {
+    words.iter().map(|&word| f32::from_bits(word)).collect()
+}
+
+/// What an optimiser has: slabs and counters.
+#[derive(Clone, PartialEq, Debug)]
+struct Memory {
+    slabs: Vec<Vec<f32>>,
+    steps: Vec<i32>,
+}
+
+/// One step on the device: slabs begin `shift` words behind a multiple of 16.
+fn step(
+    lab: &mut Lab,
+    op: &Op,
+    memory: &Memory,
+    gradients: &[Vec<f32>],
+    gate: Gate,
+    (lr, shift, closed): (f64, usize, bool),
+) -> Memory {
+    let mut arena = Arena::default();
+    let slabs: Vec<Operand> =
+        memory.slabs.iter().map(|slab| arena.changed(Dtype::F32, &[slab.len() as u32], &bits(slab), shift)).collect();
+    let counters: Vec<u32> = memory.steps.iter().map(|&t| t as u32).collect();
+    let steps = arena.changed(Dtype::I32, &[counters.len() as u32], &counters, shift);
+    let mut inputs: Vec<Option<Operand>> = slabs.iter().copied().map(Some).collect();
+    if matches!(op, Op::Sgd(_)) && slabs.len() == 1 {
+        inputs.push(None);
+    }
+    inputs.push(Some(steps));
+    inputs.push(gate.scale.map(|scale| arena.read(Dtype::F32, &[], &[scale.to_bits()], 1)));
+    inputs.push(gate.ok.map(|ok| arena.read(Dtype::Bool, &[], &[u32::from(ok)], 1)));
+    for gradient in gradients {
+        inputs.push(Some(arena.read(Dtype::F32, &[gradient.len() as u32], &bits(gradient), shift)));
+    }
+    let kernel = kernel(op.clone(), &inputs, &[]);
+    let got = arena.run(lab, &kernel, Settings { scalars: &[0.0, lr], closed, ..Settings::default() });
+    let slabs = slabs.iter().map(|slab| numbers(words(&got, slab))).collect();
+    Memory { slabs, steps: words(&got, &steps).iter().map(|&t| t as i32).collect() }
+}
+
+fn step_on_cpu(op: &Op, memory: &mut Memory, gradients: &[Vec<f32>], gate: Gate, lr: f64) {
+    let gradients: Vec<_> = gradients.iter().map(Vec::as_slice).collect();
+    let steps = &mut memory.steps;
+    match (op, &mut memory.slabs[..]) {
+        (Op::AdamW(rule), [p, m, v]) => cpu::adamw(&processor(), rule, lr, gate, [p, m, v], steps, &gradients),
+        (Op::Sgd(rule), [p]) => cpu::sgd(&processor(), rule, lr, gate, p, None, steps, &gradients),
+        (Op::Sgd(rule), [p, b]) => cpu::sgd(&processor(), rule, lr, gate, p, Some(b), steps, &gradients),
+        _ => panic!("{op:?}"),
+    }
+}
+
+fn adamw(segments: &[Segment]) -> Op {
+    Op::AdamW(AdamW { lr: 1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, segments: segments.into() })
+}
+
+fn sgd(segments: &[Segment], momentum: f64, nesterov: bool) -> Op {
+    let dampening = if nesterov { 0.0 } else { 0.25 };
+    Op::Sgd(Sgd { lr: 1, momentum, dampening, weight_decay: 0.1, nesterov, segments: segments.into() })
+}
+
+/// The optimisers, and how many slabs they have.
+fn rules(segments: &[Segment]) -> [(Op, usize); 4] {
+    [
+        (adamw(segments), 3),
+        (sgd(segments, 0.0, false), 1),
+        (sgd(segments, 0.8, false), 2),
+        (sgd(segments, 0.8, true), 2),
+    ]
+}
+
+fn assert_near(got: &Memory, want: &Memory) {
+    assert_eq!(got.steps, want.steps);
+    for (got, want) in got.slabs.iter().zip(&want.slabs) {
+        for (i, (got, want)) in got.iter().zip(want).enumerate() {
+            assert!((got - want).abs() <= 5e-7 * (1.0 + want.abs()), "element {i}: {got} instead of {want}");
+        }
+    }
+}
+
+#[test]
+fn steps_are_those_of_the_cpu() {
+    let Some(mut lab) = Lab::open() else { return };
+    let scaled = Gate { scale: Some(0.5), ok: Some(true) };
+    for (unit, shift) in [(64, 0), (64, 2), (1, 0)] {
+        let (segments, size) = layout(&LENGTHS, unit);
+        for (op, slabs) in rules(&segments) {
+            let start: Vec<_> =
+                (0..slabs).map(|slab| floats(size, slab as u32).iter().map(|x| x.abs()).collect()).collect();
+            let steps = (0..LENGTHS.len() as i32).map(|i| i % 3 * 7).collect();
+            let mut memory = Memory { slabs: start, steps };
+            let mut want = memory.clone();
+            for t in 0..2 {
+                let gate = if t == 0 { Gate { scale: None, ok: None } } else { scaled };
+                let gradients: Vec<_> = LENGTHS.iter().map(|&n| floats(n, 10 + t)).collect();
+                memory = step(&mut lab, &op, &memory, &gradients, gate, (0.05, shift, false));
+                step_on_cpu(&op, &mut want, &gradients, gate, 0.05);
+            }
+            assert_near(&memory, &want);
+        }
+    }
+}
+
+#[test]
+fn a_closed_gate_changes_nothing() {
+    let Some(mut lab) = Lab::open() else { return };
+    let (segments, size) = layout(&[5, 70], 64);
+    let gradients = [vec![f32::NAN; 5], vec![f32::INFINITY; 70]];
+    for (op, slabs) in rules(&segments) {
+        let memory = Memory { slabs: (0..slabs).map(|slab| floats(size, slab as u32)).collect(), steps: vec![3, 4] };
+        let refused = Gate { scale: Some(f32::NAN), ok: Some(false) };
+        assert_eq!(step(&mut lab, &op, &memory, &gradients, refused, (0.1, 0, false)), memory);
+        let open = Gate { scale: None, ok: None };
+        assert_eq!(step(&mut lab, &op, &memory, &gradients, open, (0.1, 0, true)), memory);
+    }
+}
+
+#[test]
+fn two_hundred_steps_stay_with_the_cpu() {
+    let Some(mut lab) = Lab::open() else { return };
+    let (segments, size) = layout(&[7, 33], 64);
+    let gate = Gate { scale: None, ok: None };
+    let mut memory = Memory { slabs: vec![floats(size, 1), vec![0.0; size], vec![0.0; size]], steps: vec![0, 0] };
+    let mut want = memory.clone();
+    let op = adamw(&segments);
+    for t in 0..200 {
+        let gradients = [floats(7, t), floats(33, 1000 + t)];
+        memory = step(&mut lab, &op, &memory, &gradients, gate, (0.01, 0, false));
+        step_on_cpu(&op, &mut want, &gradients, gate, 0.01);
+    }
+    assert_eq!(memory.steps, want.steps);
+    for (got, want) in memory.slabs.iter().zip(&want.slabs) {
+        assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() <= 2e-6 * (1.0 + want.abs())));
+    }
+}
+
+#[test]
+fn corrections_are_right_at_every_step_number() {
+    let Some(mut lab) = Lab::open() else { return };
+    // The moments of the first step tell what the corrections were: m = g/10, v = g²/1000.
+    for t in [0, 1, 4, 10, 100, 1000, 5000, 31_999, i32::MAX] {
+        let (segments, _) = layout(&[1], 64);
+        let mut memory = Memory { slabs: vec![vec![0.0], vec![0.0], vec![0.0]], steps: vec![t] };
+        let mut want = memory.clone();
+        let op = adamw(&segments);
+        let gate = Gate { scale: None, ok: None };
+        memory = step(&mut lab, &op, &memory, &[vec![0.7]], gate, (1.0, 0, false));
+        step_on_cpu(&op, &mut want, &[vec![0.7]], gate, 1.0);
+        let (got, want) = (memory.slabs[0][0], want.slabs[0][0]);
+        assert!((got - want).abs() <= 6e-7 * want.abs(), "{t}: {got} instead of {want}");
+    }
+}
+
+#[test]
+fn the_norm_is_that_of_the_cpu_whatever_is_bound_how() {
+    let Some(mut lab) = Lab::open() else { return };
+    let fifty: Vec<usize> = (0..50).collect();
+    let cases: [&[usize]; 7] = [&[5], &[1], &[0], &[7, 0, 99], &fifty, &[20_011], &LENGTHS];
+    for lengths in cases {
+        let tensors: Vec<_> = lengths.iter().enumerate().map(|(i, &n)| bits(&floats(n, i as u32))).collect();
+        let slices: Vec<_> = tensors.iter().map(Vec::as_slice).collect();
+        let want = cpu::squared_norm(&processor(), &slices);
+        let results = [0, 3].map(|shift| {
+            let mut arena = Arena::default();
+            let inputs: Vec<_> =
+                tensors.iter().map(|x| Some(arena.read(Dtype::F32, &[x.len() as u32], x, shift))).collect();
+            let y = arena.written(Dtype::F32, &[]);
+            let got = arena.run(&mut lab, &kernel(Op::SquaredNorm, &inputs, &[y]), Settings::default());
+            f32::from_bits(words(&got, &y)[0])
+        });
+        assert_eq!(results[0].to_bits(), results[1].to_bits());
+        assert!((results[0] - want).abs() <= 1e-6 * want, "{} instead of {want}", results[0]);
+    }
+}
+
+#[test]
+fn texts_are_valid_and_steps_take_few_calls() {
+    let traits = Traits::least(Class::Discrete);
+    let (segments, size) = layout(&[100; 33], 64);
+    let slab = Some(operand(Dtype::F32, &[size as u32], 0));
+    let steps = Some(operand(Dtype::I32, &[33], 0));
+    let gradients = vec![Some(operand(Dtype::F32, &[100], 0)); 33];
+    for (op, slabs) in rules(&segments) {
+        let mut inputs = vec![slab; slabs];
+        if slabs == 1 {
+            inputs.push(None);
+        }
+        inputs.extend([steps, None, None]);
+        inputs.extend(&gradients);
+        let prepared = prepare(&kernel(op, &inputs, &[]), &traits);
+        prepared.calls.iter().for_each(validate);
+        assert_eq!(prepared.calls.len(), 4);
+        assert_eq!(prepared.calls[1].shader, prepared.calls[2].shader);
+    }
+}
+
+#[test]
+fn slabs_above_the_binding_limit_are_updated_in_parts() {
+    let traits = Traits::least(Class::Discrete);
+    let lengths = [100 << 20, 7, 200 << 20];
+    let (segments, size) = layout(&lengths, 64);
+    let slab = Some(operand(Dtype::F32, &[size as u32], 0));
+    let mut inputs = vec![slab, slab, slab, Some(operand(Dtype::I32, &[3], 0)), None, None];
+    inputs.extend(lengths.map(|n| Some(operand(Dtype::F32, &[n as u32], 0))));
+    let prepared = prepare(&kernel(adamw(&segments), &inputs, &[]), &traits);
+    prepared.calls.iter().for_each(validate);
+    assert!(prepared.calls.iter().all(|call| call.windows.len() <= 8));
+    // Every parameter is counted once: eight words, of which the last says so, and two for each gradient.
+    let counting = prepared.calls[1..].iter().filter(|call| call.words[7] == Word::Value(1));
+    assert_eq!(counting.map(|call| (call.words.len() - 8) / 2).sum::<usize>(), 3);
+}

@@ -1,0 +1,181 @@
+//! The calls that update slabs. A call takes a run of segments that follow each other as slabs are laid out: their
+//! parameters one by one, their offsets at the next multiple of [`LAYOUT`]; so two words per segment say where
+//! everything is. What breaks a run begins a new call.
+
+use std::fmt::Write as _;
+
+use super::state::{HEADER, OWN};
+use crate::error::Result;
+use crate::gpu::kernels::shader::{Builder, Call, IMMEDIATE_WORDS, Memory, Type};
+use crate::gpu::kernels::shape::{part, window_words};
+use crate::gpu::kernels::{Prepared, Target};
+use crate::plan::Operand;
+use crate::program::op::Segment;
+
+/// Segments of slabs begin at multiples of this many elements.
+const LAYOUT: usize = 64;
+
+/// Invocations of a workgroup, and elements or vectors of each.
+const GROUP: usize = 256;
+const EACH: usize = 4;
+
+/// Words of a call besides two for each segment: the grid, slabs, counters, state, parameter, whether to count.
+const FIXED_WORDS: usize = 8;
+
+/// Bindings of a call besides slabs and gradients: counters and state.
+const FIXED_BINDINGS: usize = 2;
+
+/// What is written where a segment ends inside a vector.
+const MERGE_VECTORS: &str = "fn merge(old: vec4<f32>, new_one: vec4<f32>) -> vec4<f32> {
+  return select(old, new_one, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left));
+}";
+
+/// Single words end nowhere else.
+const MERGE_WORDS: &str = "fn merge(old: f32, new_one: f32) -> f32 { return new_one; }";
+
+/// An update of slabs of one shape.
+pub(super) struct Slabs<'a> {
+    pub(super) name: &'static str,
+    pub(super) operands: Vec<Operand>,
+    /// What `body` calls them.
+    pub(super) names: &'a [&'static str],
+    pub(super) steps: &'a Operand,
+    /// What is done to the elements at `i`.
+    pub(super) body: &'static str,
+}
+
+/// A segment, or as much of it as one binding reaches.
+#[derive(Clone, Copy)]
+struct Piece {
+    gradient: Operand,
+    parameter: usize,
+    offset: usize,
+    /// Whether the step counter is to be advanced: by the last piece of a segment.
+    counts: bool,
+    vectors: bool,
+}
+
+impl Piece {
+    fn end(&self) -> usize {
+        self.offset + self.gradient.numel
+    }
+
+    /// Whether `next` follows as segments of a slab do.
+    fn leads_to(&self, next: &Self) -> bool {
+        next.parameter == self.parameter + 1
+            && next.offset == self.end().next_multiple_of(LAYOUT)
+            && next.counts == self.counts
+            && next.vectors == self.vectors
+    }
+}
+
+impl Slabs<'_> {
+    /// `first`, then the calls for all segments. `state` is the number of words that `first` writes.
+    pub(super) fn prepare(
+        &self,
+        first: Call,
+        state: usize,
+        segments: &[Segment],
+        gradients: &[Option<Operand>],
+        target: Target,
+    ) -> Result<Prepared> {
+        let most = window_words(target.traits);
+        let bindings = (target.traits.bindings as usize).saturating_sub(FIXED_BINDINGS + self.operands.len());
+        let longest = bindings.clamp(1, (IMMEDIATE_WORDS - FIXED_WORDS) / 2);
+        let mut calls = vec![first];
+        let mut run: Vec<Piece> = Vec::new();
+        for (segment, gradient) in segments.iter().zip(gradients.iter().flatten()) {
+            for piece in self.pieces(*segment, gradient, most, target) {
+                let begin = run.first().map_or(piece.offset, |first| first.offset);
+                let fits = run.len() < longest && piece.end() <= begin + most;
+                if run.last().is_some_and(|last| !fits || !last.leads_to(&piece)) {
+                    calls.push(self.call(&run, state, target)?);
+                    run.clear();
+                }
+                run.push(piece);
+            }
+        }
+        if run.is_empty() {
+            return Ok(Prepared::default());
+        }
+        calls.push(self.call(&run, state, target)?);
+        Ok(Prepared { calls, scratch: state, check: None })
+    }
+
+    fn pieces(&self, segment: Segment, gradient: &Operand, most: usize, target: Target) -> Vec<Piece> {
+        let slab = self.operands.first().map_or(0, |slab| slab.numel);
+        let count = gradient.numel.div_ceil(most).max(1);
+        let pieces = (0..count).map(|i| {
+            let start = i * most;
+            let gradient = part(gradient, start, most.min(gradient.numel - start));
+            let offset = segment.offset as usize + start;
+            let counts = i + 1 == count;
+            let mut piece = Piece { gradient, parameter: segment.parameter as usize, offset, counts, vectors: false };
+            // A last vector that is not full is written back as it was behind the segment: there must be such memory,
+            // and nobody else may write it, which holds because segments that use vectors begin with one.
+            piece.vectors = piece.end().next_multiple_of(4) <= slab
+                && Builder::is_aligned(&piece.gradient, target.aligned)
+                && self.operands.iter().all(|slab| Builder::is_aligned(&part(slab, offset, 0), target.aligned));
+            piece
+        });
+        pieces.collect()
+    }
+
+    fn call(&self, run: &[Piece], state: usize, target: Target) -> Result<Call> {
+        let (begin, end) = (run.first().map_or(0, |p| p.offset), run.last().map_or(0, Piece::end));
+        let vectors = run.first().is_some_and(|piece| piece.vectors);
+        let (ty, unit) = if vectors { (Type::Vec4F32, 4) } else { (Type::F32, 1) };
+        let block = GROUP * EACH * unit;
+        let mut b = Builder::new(target.traits, self.name).masked();
+        for (name, slab) in self.names.iter().zip(&self.operands) {
+            b.buffer(name, Memory::Operand(part(slab, begin, end - begin)), ty);
+        }
+        b.operand("steps", self.steps);
+        b.buffer("state", Memory::Scratch { offset: 0, words: state }, Type::F32);
+        b.value("parameter", run.first().map_or(0, |piece| piece.parameter));
+        b.value("counts", usize::from(run.first().is_some_and(|piece| piece.counts)));
+        b.item(&format!(
+            "var<private> parameter: u32;\nvar<private> left: u32;\n\
+             fn c(i: u32) -> f32 {{ return state(i + 2u); }}\n\
+             fn own(i: u32) -> f32 {{ return state({HEADER}u + parameter * {OWN}u + i); }}"
+        ));
+        b.item(if vectors { MERGE_VECTORS } else { MERGE_WORDS });
+        let mut main = "if (state(0u) == 0.0) { return; }\nvar block = group(); var at = 0u;\n".to_owned();
+        let mut groups = 0;
+        for (j, piece) in run.iter().enumerate() {
+            b.buffer(&format!("g{j}"), Memory::Operand(piece.gradient), ty);
+            b.value(&format!("count_{j}"), piece.gradient.numel);
+            groups += piece.gradient.numel.div_ceil(block).max(1);
+            b.item(&self.segment(j, unit));
+            // Later ones see a number above all of theirs once their predecessors' are subtracted.
+            let _ = writeln!(
+                main,
+                "let blocks_{j} = max((p.count_{j} + {}u) / {block}u, 1u);\n\
+                 if (block < blocks_{j}) {{ update_{j}(at, block, local, p.parameter + {j}u); return; }}\n\
+                 block -= blocks_{j}; at += (p.count_{j} + {}u) / {LAYOUT}u * {LAYOUT}u;",
+                block - 1,
+                LAYOUT - 1
+            );
+        }
+        b.finish(GROUP as u32, [groups, 1, 1], &main)
+    }
+
+    /// The function that updates a block of segment `j`.
+    fn segment(&self, j: usize, unit: usize) -> String {
+        let (span, body) = (GROUP * EACH, self.body);
+        format!(
+            "fn update_{j}(at: u32, block: u32, local: u32, index: u32) {{
+parameter = index;
+if (p.counts != 0u && block == 0u && local == 0u) {{ steps_set(index, min(steps(index), 2147483646) + 1); }}
+for (var n = 0u; n < {EACH}u; n++) {{
+let k = block * {span}u + n * {GROUP}u + local;
+if (k * {unit}u >= p.count_{j}) {{ return; }}
+left = p.count_{j} - k * {unit}u;
+let i = at / {unit}u + k;
+let g = g{j}(k) * state(1u);
+{body}
+}}
+}}"
+        )
+    }
+}
