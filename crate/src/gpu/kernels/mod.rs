@@ -24,6 +24,7 @@ mod loss;
 mod math;
 mod optim;
 mod reduce;
+mod rows;
 pub mod shader;
 mod shape;
 mod softmax;

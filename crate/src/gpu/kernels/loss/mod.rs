@@ -1,0 +1,128 @@
+//! Cross-entropy with class indices, fused with the log-softmax: logits `[items, classes]`, one target per item. A loss is
+//! ln Σexp(x) − x[target]; its gradient g·(softmax(x) − one-hot) comes from the saved ln Σexp(x). An ignored item costs
+//! nothing and gets a zero gradient, whatever its logits hold.
+//!
+//! A call before them reports targets that are no class (`indices.rs`). What the others make of such an item is never
+//! seen; they only stay inside their operands.
+
+#[cfg(test)]
+mod tests;
+
+use super::reduce::fill;
+use super::shader::{Builder, Call, Memory, Type, Word};
+use super::softmax::form::{self, Work};
+use super::{Prepared, Target, indices, input, output};
+use crate::error::Result;
+use crate::gpu::Class;
+use crate::plan::{Kernel, Operand};
+use crate::program::op::Middle;
+
+/// `[logits, targets]` → losses, ln Σexp, number of items that are not ignored.
+pub(super) fn cross_entropy(kernel: &Kernel, ignore_index: i32, target: Target) -> Result<Prepared> {
+    let (logits, targets) = (input(kernel, 0)?, input(kernel, 1)?);
+    let (losses, log_sums, counted) = (output(kernel, 0)?, output(kernel, 1)?, output(kernel, 2)?);
+    let mut calls = vec![count(targets, ignore_index, counted, target)?];
+    let classes = logits.numel.checked_div(targets.numel).unwrap_or(0);
+    if classes == 0 {
+        // Of no classes the sum is 0, its logarithm −∞; a loss is that of an ignored item.
+        for (to, value) in [(losses, 0.0), (log_sums, f32::NEG_INFINITY)] {
+            if to.numel > 0 {
+                calls.push(fill(to.numel, Memory::Operand(*to), value.to_bits(), target)?);
+            }
+        }
+    } else if targets.numel > 0 {
+        let work = Work {
+            name: "cross_entropy",
+            a: logits,
+            b: None,
+            out: None,
+            has_top: true,
+            term: "decay(a - V(top))",
+            of_term: false,
+            scale: "scale = math_log(s)",
+            result: "",
+            // Not ln Σexp − x[target]: the maximum may be large, the difference small.
+            last: "log_sums_set(row, top + scale);
+let class_index = targets(row);
+var loss = 0.0;
+if (class_index != p.ignored && bitcast<u32>(class_index) < p.count) {
+  loss = (top - logits(base + bitcast<u32>(class_index))) + scale;
+}
+losses_set(row, loss);",
+        };
+        let axes = Middle { outer: targets.numel, count: classes, inner: 1 };
+        calls.push(form::call(&work, axes, target, |b| {
+            b.operand("logits", logits);
+            b.operand("targets", targets);
+            b.operand("losses", losses);
+            b.operand("log_sums", log_sums);
+            b.word("ignored", "i32", Word::Value(ignore_index as u32));
+        })?);
+    }
+    indices::checked("target", target, targets, classes, Some(ignore_index), calls.into())
+}
+
+/// Counts the targets that are not ignored. Integers are added: any order gives the same.
+fn count(targets: &Operand, ignore_index: i32, counted: &Operand, target: Target) -> Result<Call> {
+    let mut b = Builder::new(target.traits, "count_targets").masked();
+    b.operand("targets", targets);
+    b.operand("counted", counted);
+    b.value("count", targets.numel);
+    b.word("ignored", "i32", Word::Value(ignore_index as u32));
+    let size = if target.traits.class == Class::Software { 32 } else { 256 };
+    b.item("var<workgroup> total: atomic<u32>;");
+    let main = format!(
+        "if (local == 0u) {{ atomicStore(&total, 0u); }}
+workgroupBarrier();
+var mine = 0u;
+for (var i = local; i < p.count; i += {size}u) {{ mine += select(0u, 1u, targets(i) != p.ignored); }}
+atomicAdd(&total, mine);
+workgroupBarrier();
+if (local == 0u) {{ counted_set(0u, f32(atomicLoad(&total))); }}"
+    );
+    b.finish(size, [1, 1, 1], &main)
+}
+
+/// `[logits, targets, ln Σexp, dlosses]` → dlogits.
+pub(super) fn cross_entropy_grad(kernel: &Kernel, ignore_index: i32, target: Target) -> Result<Prepared> {
+    let (logits, targets) = (input(kernel, 0)?, input(kernel, 1)?);
+    let (log_sums, upstream, out) = (input(kernel, 2)?, input(kernel, 3)?, output(kernel, 0)?);
+    let classes = logits.numel.checked_div(targets.numel).unwrap_or(0);
+    let prepared = if logits.numel == 0 {
+        Prepared::default()
+    } else {
+        let mut b = Builder::new(target.traits, "cross_entropy_grad").masked();
+        // Four neighbours per invocation, of the same item.
+        let vectors = classes.is_multiple_of(4) && Builder::is_aligned(logits, target.aligned);
+        let (ty, element) = if vectors { ("vec4<f32>", Type::Vec4F32) } else { ("f32", Type::F32) };
+        b.buffer("logits", Memory::Operand(*logits), element);
+        b.buffer("out", Memory::Operand(*out), element);
+        b.operand("targets", targets);
+        b.operand("log_sums", log_sums);
+        b.operand("upstream", upstream);
+        let width = if vectors { 4 } else { 1 };
+        let cells = logits.numel / width;
+        b.value("cells", cells);
+        b.value("per_item", classes / width);
+        b.word("ignored", "i32", Word::Value(ignore_index as u32));
+        let soft = if vectors {
+            "let soft = vec4<f32>(math_decay(x.x), math_decay(x.y), math_decay(x.z), math_decay(x.w));
+let hits = vec4<i32>(class_index - i32(cell % p.per_item * 4u)) == vec4<i32>(0, 1, 2, 3);"
+        } else {
+            "let soft = math_decay(x);\nlet hits = class_index == i32(cell % p.per_item);"
+        };
+        let main = format!(
+            "let cell = group() * 64u + local;
+if (cell >= p.cells) {{ return; }}
+let item = cell / p.per_item;
+let class_index = targets(item);
+// Selected, not multiplied by zero: NaN must not get through.
+if (class_index == p.ignored) {{ out_set(cell, {ty}(0.0)); return; }}
+let x = logits(cell) - {ty}(log_sums(item));
+{soft}
+out_set(cell, upstream(item) * select(soft, soft - {ty}(1.0), hits));"
+        );
+        vec![b.finish(64, [cells.div_ceil(64), 1, 1], &main)?].into()
+    };
+    indices::checked("target", target, targets, classes, Some(ignore_index), prepared)
+}
