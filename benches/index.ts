@@ -26,7 +26,7 @@ for (const info of await devices()) {
   const device = await openDevice(info.kind)
   console.log(`\n${device.name}`)
   if (info.kind === 'js') {
-    await report({ work: 'gemm 512', against: 'naive loop', goal: 3 }, [gemm(device, 512), naiveGemm(512)], 3)
+    await report({ work: 'gemm 512', goals: { 'naive loop': 3 } }, [gemm(device, 512), naiveGemm(512)], 3)
     await report({ work: 'mlp step b=32' }, [mlpStep(device, 32)], 3)
   } else {
     for (const n of [512, 1024, 2048]) await report({ work: `gemm ${n}` }, [gemm(device, n)])

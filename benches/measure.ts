@@ -83,6 +83,12 @@ export function numbers(length: number, step: number): Float32Array<ArrayBuffer>
   return Float32Array.from({ length }, (_, i) => ((i * step) % 1000) / 1000 - 0.5)
 }
 
+/** Sixteen numbers spread over a result. */
+export function sample(all: ArrayLike<number>): number[] {
+  const stride = Math.max(1, Math.floor(all.length / 16))
+  return Array.from({ length: 16 }, (_, i) => all[i * stride]!)
+}
+
 /** What every figure has to carry: machine and commit. */
 export function host(): { cpu: string; cores: number; node: string; commit: string } {
   let commit = 'unknown'

@@ -2,7 +2,7 @@
 
 import type { Tensor } from 'tilegrad'
 import { type Device, linear, matmul, nn, optim, softmax, tensor } from 'tilegrad'
-import { type Contestant, numbers, time } from './measure.ts'
+import { type Contestant, numbers, sample, time } from './measure.ts'
 
 /** Results alive at once; a real service keeps a few, a benchmark must not keep thousands. */
 const WINDOW = 8
@@ -21,9 +21,8 @@ function contestant(name: string, device: Device, call: () => Tensor): Contestan
     check: async () => {
       const out = call()
       const all = await out.data()
-      const stride = Math.max(1, Math.floor(all.length / 16))
       out.dispose()
-      return Array.from({ length: 16 }, (_, i) => all[i * stride]!)
+      return sample(all)
     },
   }
 }
@@ -33,6 +32,28 @@ export function gemm(device: Device, n: number, name = 'tilegrad'): Contestant {
   const a = tensor(numbers(n * n, 7), { shape: [n, n], device })
   const b = tensor(numbers(n * n, 11), { shape: [n, n], device })
   return contestant(name, device, () => matmul(a, b))
+}
+
+/** C = AB with A given by the host and C read by it, one call after the other; B stays on the device. */
+export function gemmHost(device: Device, n: number): Contestant {
+  const data = numbers(n * n, 7)
+  const b = tensor(numbers(n * n, 11), { shape: [n, n], device })
+  const call = async () => {
+    const a = tensor(data, { shape: [n, n], device })
+    const c = matmul(a, b)
+    const read = await c.data()
+    a.dispose()
+    c.dispose()
+    return read
+  }
+  return {
+    name: 'tilegrad',
+    run: (calls) =>
+      time(calls, async () => {
+        for (let i = 0; i < calls; i++) await call()
+      }),
+    check: async () => sample(await call()),
+  }
 }
 
 /** relu(XW + b). */

@@ -1,71 +1,12 @@
 /**
- * `npm run bench:peers`: ours beside numpy and onnxruntime-node in one run, taking turns, results checked equal first.
- * Both peers and we use the same number of threads. Ratios are the peer's best time over our best time.
+ * `npm run bench:peers`: ours beside others in one run, taking turns, results checked equal first. Ratios are the
+ * peer's best time over our best time. `npm run bench:peers -- gpu` (or `cpu`) measures one device only.
  */
 
-import { openDevice } from 'tilegrad'
-import { type Contestant, compare, host } from './measure.ts'
-import { fusedLinear, fusedLinearRead, gemm, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
-import { Numpy } from './peer-numpy.ts'
-import { ortGemm, ortLinear, ortSoftmax } from './peer-onnxruntime.ts'
-import { type Line, print, save } from './report.ts'
-
-const threads = 2
-const lines: Line[] = []
-
-async function report(
-  line: Omit<Line, 'result'>,
-  contestants: readonly (Contestant | undefined)[],
-  rounds?: number,
-): Promise<void> {
-  const full = {
-    ...line,
-    result: await compare(
-      contestants.filter((c) => c !== undefined),
-      rounds,
-    ),
-  }
-  lines.push(full)
-  print(full)
+const benches = { cpu: () => import('./peers-cpu.ts'), gpu: () => import('./peers-gpu.ts') }
+const wanted = process.argv.slice(2)
+const unknown = wanted.filter((word) => !(word in benches))
+if (unknown.length > 0) throw new Error(`bench:peers: unknown device ${unknown.join(', ')}; there are cpu and gpu`)
+for (const [name, run] of Object.entries(benches)) {
+  if (wanted.length === 0 || wanted.includes(name)) await run()
 }
-
-const cpu = await openDevice({ kind: 'cpu', threads })
-const numpy = await Numpy.start(threads)
-console.log({
-  ...host(),
-  device: cpu.name,
-  numpy: numpy?.version ?? 'not found: python3 with numpy is needed for its lines',
-})
-
-for (const n of [512, 1024, 2048]) {
-  await report({ work: `gemm ${n}`, against: 'numpy', goal: 0.9 }, [
-    gemm(cpu, n),
-    numpy?.contestant('gemm', [n]),
-    await ortGemm(n, threads),
-  ])
-}
-for (const m of [1, 8, 32, 128, 512]) {
-  await report({ work: `relu(XW+b) [${m}, 1024, 1024]`, against: 'onnxruntime', goal: 0.9 }, [
-    fusedLinear(cpu, m, 1024, 1024),
-    await ortLinear(m, 1024, 1024, threads),
-    fusedLinearRead(cpu, m, 1024, 1024),
-    numpy?.contestant('linear', [m, 1024, 1024]),
-  ])
-}
-for (const b of [32, 256]) {
-  await report({ work: `mlp 784-512-256-10 AdamW step b=${b}`, against: 'numpy', goal: 1 }, [
-    mlpStep(cpu, b),
-    numpy?.contestant('mlp', [b]),
-  ])
-}
-await report({ work: 'softmax [4096, 1024]', against: 'onnxruntime', goal: 1 }, [
-  rowSoftmax(cpu, 4096, 1024),
-  await ortSoftmax(4096, 1024, threads),
-  numpy?.contestant('softmax', [4096, 1024]),
-])
-await report({ work: 'record one add of 4 numbers' }, [recordAdd(cpu)])
-await cpu.close()
-const js = await openDevice('js')
-await report({ work: 'js gemm 512', against: 'naive loop', goal: 3 }, [gemm(js, 512), naiveGemm(512)], 3)
-numpy?.stop()
-save('peers', lines, { threads, numpy: numpy?.version })

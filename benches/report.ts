@@ -4,25 +4,25 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Result, host } from './measure.ts'
 
-/** One line of a report: the work, what each contestant took, and the bar our ratio is held to. */
+/** One line of a report: the work, what each contestant took, and the bars our ratios are held to. */
 export interface Line {
   readonly work: string
   readonly result: Result
-  /** Peer that the ratio is against, and the ratio that is asked for (peer's time / ours). */
-  readonly against?: string
-  readonly goal?: number
+  /** By peer, the ratio that is asked for (peer's time / ours). */
+  readonly goals?: Readonly<Record<string, number>>
 }
 
-/** Prints a line: ratio first. */
-export function print({ work, result, against, goal }: Line): void {
+/** Prints a line: ratios first. */
+export function print({ work, result, goals = {} }: Line): void {
   const ours = result['tilegrad']
-  const ratio =
-    against !== undefined && ours !== undefined && result[against] !== undefined ? result[against] / ours : undefined
-  const verdict = ratio === undefined || goal === undefined ? '' : ratio >= goal ? 'ok   ' : 'BELOW'
+  const ratios = Object.entries(goals).flatMap(([name, goal]) => {
+    const peer = result[name]
+    return ours === undefined || peer === undefined ? [] : [{ name, goal, ratio: peer / ours }]
+  })
+  const verdict = ratios.length === 0 ? '' : ratios.every(({ ratio, goal }) => ratio >= goal) ? 'ok' : 'BELOW'
+  const judged = ratios.map(({ name, goal, ratio }) => `${ratio.toFixed(2)} × ${name} (≥ ${goal})`).join('  ')
   const times = Object.entries(result).map(([name, seconds]) => `${name} ${format(seconds)}`)
-  console.log(
-    `${verdict.padEnd(6)}${ratio === undefined ? ''.padEnd(24) : `${ratio.toFixed(2)} × ${against} (≥ ${goal ?? '–'})`.padEnd(28)} ${work.padEnd(36)} ${times.join('   ')}`,
-  )
+  console.log(`${verdict.padEnd(6)}${judged.padEnd(28)} ${work.padEnd(36)} ${times.join('   ')}`)
 }
 
 /** Writes all lines with machine and commit to `benches/results/<name>.json`. */

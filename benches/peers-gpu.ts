@@ -1,0 +1,53 @@
+/**
+ * The `gpu` device beside WebGPU in Node: onnxruntime's provider, TensorFlow.js, jax-js, and the naive kernel, each in
+ * a process of its own on the adapter that the Vulkan loader offers first. See README.md on how to offer Mesa 25.
+ */
+
+import { openDevice } from 'tilegrad'
+import { type Contestant, compare, host } from './measure.ts'
+import { gemm, gemmHost, mlpStep } from './ours.ts'
+import { type Line, print, save } from './report.ts'
+import { WEBGPU_PEERS, WebGpuPeer } from './webgpu/peer.ts'
+
+const lines: Line[] = []
+
+async function report(line: Omit<Line, 'result'>, contestants: readonly (Contestant | undefined)[]): Promise<void> {
+  const full = { ...line, result: await compare(contestants.filter((c) => c !== undefined)) }
+  lines.push(full)
+  print(full)
+}
+
+const gpu = await openDevice({ kind: 'gpu', allowSoftware: true })
+const peers: Partial<Record<(typeof WEBGPU_PEERS)[number], WebGpuPeer>> = {}
+const descriptions: Record<string, string> = {}
+for (const name of WEBGPU_PEERS) {
+  const peer = await WebGpuPeer.start(name)
+  if (peer instanceof WebGpuPeer) peers[name] = peer
+  descriptions[name] = peer instanceof WebGpuPeer ? peer.description : `not measured: ${peer.reason}`
+}
+console.log({ ...host(), device: gpu.name, ...descriptions })
+
+const { onnxruntime, tfjs, jax, naive } = peers
+await report({ work: 'gemm 1024', goals: { onnxruntime: 2, tfjs: 2, naive: 7 } }, [
+  gemm(gpu, 1024),
+  onnxruntime?.contestant('gemm', [1024]),
+  tfjs?.contestant('gemm', [1024]),
+  jax?.contestant('gemm', [1024]),
+  naive?.contestant('gemm', [1024]),
+])
+await report({ work: 'gemm 1024, from host to host', goals: { onnxruntime: 2, tfjs: 2 } }, [
+  gemmHost(gpu, 1024),
+  onnxruntime?.contestant('gemmHost', [1024]),
+  tfjs?.contestant('gemmHost', [1024]),
+  jax?.contestant('gemmHost', [1024]),
+])
+for (const b of [32, 256]) {
+  await report({ work: `mlp 784-512-256-10 AdamW step b=${b}`, ...(b === 256 ? { goals: { jax: 2, tfjs: 2 } } : {}) }, [
+    mlpStep(gpu, b),
+    tfjs?.contestant('mlp', [b]),
+    jax?.contestant('mlp', [b]),
+  ])
+}
+for (const peer of Object.values(peers)) peer.stop()
+await gpu.close()
+save('peers-gpu', lines, { device: gpu.name, peers: descriptions })
