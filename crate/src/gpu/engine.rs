@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::block::{Content, Memory, Storage, Tensor, Value};
-use super::fault::{Cell, Taint, clean, failure, span, union};
+use super::fault::{Cell, Outcome, Taint, clean, failure, span, union};
 use super::frame::Frame;
-use super::gpu::{Gpu, Run};
 use super::kernels::shader::Aligned;
 use super::kernels::{Prepared, Target as Adapter, prepare};
+use super::physical::{Gpu, Run};
 use super::staging::Reading;
 use crate::device::failure::Unread;
 use crate::device::memory::Purpose;
@@ -125,7 +125,7 @@ impl Engine {
             self.slots.free(slot);
         }
         self.streams += 1;
-        if self.streams % EPOCH_STREAMS == 0 {
+        if self.streams.is_multiple_of(EPOCH_STREAMS) {
             self.frame.end_epoch();
             self.memory.end_epoch();
         }
@@ -177,7 +177,7 @@ impl Engine {
                 return Ok(());
             }
             let result = match &step.kind {
-                StepKind::Chain(chain) => self.chain(gpu, step, chain, prepared, frame),
+                StepKind::Chain(chain) => run_chain(gpu, step, chain, prepared, frame),
                 StepKind::Kernel(kernel) => self.kernel(gpu, planned, step, kernel, prepared, frame),
             };
             if let Err(error) = result {
@@ -231,47 +231,6 @@ impl Engine {
             kernel.outputs.iter().for_each(|output| frame.taint(output.value, taint));
         }
         Ok(())
-    }
-
-    fn chain(
-        &mut self,
-        gpu: &mut Gpu,
-        step: &Step,
-        chain: &Chain,
-        prepared: &Prepared,
-        frame: &mut Frame,
-    ) -> Result<()> {
-        // Per output, the first input it depends on that does not exist, and what the others may suffer from.
-        let mut missing: Vec<Option<Arc<Failure>>> = Vec::with_capacity(chain.outputs.len());
-        for output in &chain.outputs {
-            let inputs = || {
-                let depends = |(i, _): &(usize, &Operand)| output.depends_on >> i & 1 == 1;
-                chain.inputs.iter().enumerate().filter(depends).map(|(_, operand)| operand)
-            };
-            missing.push(inputs().find_map(|operand| frame.failure(operand)).cloned());
-            if let Some(taint) = union(inputs().filter_map(|operand| frame.tainted(operand))) {
-                frame.taint(output.operand.value, &taint);
-            }
-        }
-        let part;
-        let calls = if missing.iter().all(Option::is_none) {
-            &prepared.calls
-        } else if missing.iter().any(Option::is_none) {
-            // Rare enough to be prepared again, for the results that can be had.
-            let kind = StepKind::Chain(chain.part(|output| missing.get(output).is_some_and(Option::is_none)));
-            let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
-            part = prepare(&Step { kind, ..*step }, target)?;
-            &part.calls
-        } else {
-            &Vec::new()
-        };
-        for (output, failure) in chain.outputs.iter().zip(&missing) {
-            if let Some(failure) = failure {
-                frame.fail(output.operand.value, failure);
-            }
-        }
-        let run = Run { frame, cell: 0, gate: 0 };
-        calls.iter().try_for_each(|call| gpu.record(call, &run))
     }
 
     /// Gives a slot host data, or the reason why there is none.
@@ -339,10 +298,10 @@ impl Engine {
         target.check(value.numel, value.dtype)?;
         let mut cells = Vec::new();
         for cell in value.storage.taint.iter() {
-            match cell.known() {
-                Some(Some(failure)) => return Err(failure),
-                Some(None) => {}
-                None => cells.push(Arc::clone(cell)),
+            match cell.outcome() {
+                Outcome::Failed(failure) => return Err(failure),
+                Outcome::Fine => {}
+                Outcome::Unknown => cells.push(Arc::clone(cell)),
             }
         }
         let (mut data, mut outcomes) = (Reading::new(), Reading::new());
@@ -372,7 +331,7 @@ impl Engine {
     /// What waits for the outcome of all checks so far.
     fn learn(&mut self, gpu: &mut Gpu, then: Then) -> Begun {
         let mut cells = std::mem::take(&mut self.checks);
-        cells.retain(|cell| cell.known().is_none());
+        cells.retain(|cell| matches!(cell.outcome(), Outcome::Unknown));
         let mut outcomes = Reading::new();
         let begun = match span(&cells) {
             Some(span) => gpu.download_cells(&mut outcomes, span),
@@ -475,8 +434,10 @@ impl Engine {
     }
 
     fn keep_failures(&mut self, cells: &[Arc<Cell>]) {
-        for failure in cells.iter().filter_map(|cell| cell.known().flatten()) {
-            self.unread.push(&failure);
+        for cell in cells {
+            if let Outcome::Failed(failure) = cell.outcome() {
+                self.unread.push(&failure);
+            }
         }
     }
 
@@ -545,6 +506,41 @@ impl Planned {
         let op = self.program.instructions().get(instruction).map_or("", |known| known.row.name);
         Place { instruction: step.instruction, op, line: self.program.line(instruction) }
     }
+}
+
+/// Records a chain, or what of it can be had.
+fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, frame: &mut Frame) -> Result<()> {
+    // Per output, the first input it depends on that does not exist, and what the others may suffer from.
+    let mut missing: Vec<Option<Arc<Failure>>> = Vec::with_capacity(chain.outputs.len());
+    for output in &chain.outputs {
+        let inputs = || {
+            let depends = |(i, _): &(usize, &Operand)| output.depends_on >> i & 1 == 1;
+            chain.inputs.iter().enumerate().filter(depends).map(|(_, operand)| operand)
+        };
+        missing.push(inputs().find_map(|operand| frame.failure(operand)).cloned());
+        if let Some(taint) = union(inputs().filter_map(|operand| frame.tainted(operand))) {
+            frame.taint(output.operand.value, &taint);
+        }
+    }
+    let part;
+    let calls = if missing.iter().all(Option::is_none) {
+        &prepared.calls
+    } else if missing.iter().any(Option::is_none) {
+        // Rare enough to be prepared again, for the results that can be had.
+        let kind = StepKind::Chain(chain.part(|output| missing.get(output).is_some_and(Option::is_none)));
+        let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
+        part = prepare(&Step { kind, ..*step }, target)?;
+        &part.calls
+    } else {
+        &Vec::new()
+    };
+    for (output, failure) in chain.outputs.iter().zip(&missing) {
+        if let Some(failure) = failure {
+            frame.fail(output.operand.value, failure);
+        }
+    }
+    let run = Run { frame, cell: 0, gate: 0 };
+    calls.iter().try_for_each(|call| gpu.record(call, &run))
 }
 
 /// The operands that an instruction changes in place.

@@ -34,6 +34,16 @@ pub struct Cell {
     outcome: OnceLock<Option<Arc<Failure>>>,
 }
 
+/// How a check has ended.
+pub enum Outcome {
+    /// Only the GPU knows.
+    Unknown,
+    /// Nothing was wrong.
+    Fine,
+    /// What was wrong.
+    Failed(Arc<Failure>),
+}
+
 impl Drop for Cell {
     fn drop(&mut self) {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.index);
@@ -46,9 +56,13 @@ impl Cell {
         self.index * WORDS
     }
 
-    /// The outcome, if it has been read before.
-    pub fn known(&self) -> Option<Option<Arc<Failure>>> {
-        self.outcome.get().cloned()
+    /// The outcome, as far as it has been read.
+    pub fn outcome(&self) -> Outcome {
+        match self.outcome.get() {
+            None => Outcome::Unknown,
+            Some(None) => Outcome::Fine,
+            Some(Some(failure)) => Outcome::Failed(Arc::clone(failure)),
+        }
     }
 
     /// Takes the outcome from the words of the cell; the failure, if there is one.
@@ -75,15 +89,24 @@ pub fn clean() -> Taint {
     Arc::new([])
 }
 
-/// The taint of what is computed from several values.
+/// The taint of what is computed from several values. Cells that are known to be without fault count no more, so that a
+/// running sum over a long loop does not drag all of them along.
 pub fn union<'t>(taints: impl Iterator<Item = &'t Taint>) -> Option<Taint> {
+    let doubtful = |cell: &&Arc<Cell>| !matches!(cell.outcome(), Outcome::Fine);
     let mut all: Option<Taint> = None;
-    for taint in taints.filter(|taint| !taint.is_empty()) {
+    for taint in taints {
+        if all.as_ref().is_some_and(|all| Arc::ptr_eq(all, taint)) {
+            continue;
+        }
+        let count = taint.iter().filter(doubtful).count();
+        if count == 0 {
+            continue;
+        }
         all = Some(match all {
-            None => Arc::clone(taint),
-            Some(all) if Arc::ptr_eq(&all, taint) => all,
-            Some(all) => {
-                let mut cells: Vec<_> = all.iter().chain(taint.iter()).cloned().collect();
+            None if count == taint.len() => Arc::clone(taint),
+            all => {
+                let earlier = all.iter().flat_map(|all| all.iter());
+                let mut cells: Vec<_> = earlier.chain(taint.iter().filter(doubtful)).cloned().collect();
                 cells.sort_by_key(|cell| cell.index);
                 cells.dedup_by_key(|cell| cell.index);
                 cells.into()
@@ -169,4 +192,49 @@ pub fn span(cells: &[Arc<Cell>]) -> Option<(u64, u64)> {
 pub fn failure(cells: &[Arc<Cell>], words: &[u32]) -> Option<Arc<Failure>> {
     let first = cells.iter().map(|cell| cell.word()).min()?;
     cells.iter().find_map(|cell| cell.learn(words.get((cell.word() - first) as usize..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(count: u32) -> Vec<Arc<Cell>> {
+        let subject = || Some(Subject { check: Check { what: "index", size: 5 }, place: None });
+        let cell = |index| Cell { index, free: Arc::default(), subject: subject(), outcome: OnceLock::new() };
+        (1..=count).map(|index| Arc::new(cell(index))).collect()
+    }
+
+    fn indices(taint: Option<&Taint>) -> Vec<u32> {
+        taint.map_or(Vec::new(), |taint| taint.iter().map(|cell| cell.index).collect())
+    }
+
+    #[test]
+    fn unions_are_sorted_and_without_what_is_known_to_be_right() {
+        let all = cells(4);
+        let taint = |cells: &[usize]| -> Taint { cells.iter().map(|&cell| Arc::clone(&all[cell])).collect() };
+        let (a, b) = (taint(&[1, 3]), taint(&[0, 1]));
+        assert_eq!(indices(union([&a, &clean(), &b].into_iter()).as_ref()), [1, 2, 4]);
+        assert!(union([&clean()].into_iter()).is_none());
+        all[1].learn(&[0, 9, 9, 9]);
+        assert_eq!(indices(union([&a, &b].into_iter()).as_ref()), [1, 4]);
+        assert!(union([&taint(&[1])].into_iter()).is_none());
+    }
+
+    #[test]
+    fn a_cell_says_what_was_wrong_and_where() {
+        let all = cells(3);
+        let words = [0, 0, 0, 0, 1, 7, (-2_i32).cast_unsigned(), 0, 1, 1, 1, 0];
+        assert_eq!(span(&all), Some((16, 48)));
+        let failure = failure(&all, &words).unwrap();
+        assert_eq!(failure.error.message(), "index -2 at position 7 is outside [0, 5)");
+        assert!(matches!(all[0].outcome(), Outcome::Fine) && matches!(all[2].outcome(), Outcome::Unknown));
+    }
+
+    #[test]
+    fn a_cell_is_free_again_when_nobody_holds_it() {
+        let free = Arc::new(Mutex::new(Vec::new()));
+        let cell = Cell { index: 3, free: Arc::clone(&free), subject: None, outcome: OnceLock::new() };
+        drop(cell);
+        assert_eq!(*free.lock().unwrap(), [3]);
+    }
 }

@@ -154,31 +154,26 @@ impl device::Device for Device {
         }
         let mut begun = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |slice: &Arc<Slice>| slice.slot == slot && slice.words.len() == target.len();
-        let slice = match begun.take_if(|slice| fits(slice)) {
-            Some(slice) => slice,
-            None => {
-                self.client.queue.reserve()?;
-                let slice = Slice::new(slot, target.len())?;
-                // SAFETY: `done` keeps the slice, and nobody looks at its words before it has been called.
-                let into = unsafe { Target::new(slice.words.cast(), target.len(), target.dtype()) };
-                let kept = Arc::clone(&slice);
-                let done: Done = Box::new(move |result| *kept.result() = Some(result));
-                self.push(Job::Read { slot, target: into, done });
-                slice
-            }
+        let slice = if let Some(slice) = begun.take_if(|slice| fits(slice)) {
+            slice
+        } else {
+            self.client.queue.reserve()?;
+            let slice = Slice::new(slot, target.len())?;
+            // SAFETY: `done` keeps the slice, and nobody looks at its words before it has been called.
+            let into = unsafe { Target::new(slice.words.cast(), target.len(), target.dtype()) };
+            let kept = Arc::clone(&slice);
+            let done: Done = Box::new(move |result| *kept.result() = Some(result));
+            self.push(Job::Read { slot, target: into, done });
+            slice
         };
         let result = slice.result().take();
-        match result {
-            Some(result) => {
-                result?;
-                slice.copy_to(target)?;
-                Ok(true)
-            }
-            None => {
-                *begun = Some(slice);
-                Ok(false)
-            }
-        }
+        let Some(result) = result else {
+            *begun = Some(slice);
+            return Ok(false);
+        };
+        result?;
+        slice.copy_to(target)?;
+        Ok(true)
     }
 
     fn read(&self, slot: u32, target: Target, done: Done) {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 pub struct Health {
     lost: AtomicBool,
-    reason: Mutex<Option<String>>,
+    reason: Mutex<Option<Error>>,
 }
 
 impl Health {
@@ -25,9 +25,14 @@ impl Health {
         health
     }
 
-    /// Notes that the device is lost. The first reason stays.
+    /// Notes that the device is lost.
     pub fn lose(&self, reason: &str) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.trim().to_owned());
+        self.end(Error::Lost(format!("the gpu device was lost ({}); open another one", reason.trim())));
+    }
+
+    /// Notes that the device is of no use any more. The first reason stays.
+    pub fn end(&self, reason: Error) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.lost.store(true, Ordering::Release);
     }
 
@@ -37,13 +42,13 @@ impl Health {
     }
 
     /// # Errors
-    /// [`Error::Lost`] with the reason, if it is lost.
+    /// The reason, if it is lost: [`Error::Lost`], or [`Error::Timeout`] for a device that does not answer.
     pub fn check(&self) -> Result<()> {
         if !self.is_lost() {
             return Ok(());
         }
-        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
-        Err(Error::Lost(format!("the gpu device was lost ({reason}); open another one")))
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Err(reason.unwrap_or_else(|| Error::Lost("the gpu device was lost".into())))
     }
 }
 

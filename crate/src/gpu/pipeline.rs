@@ -61,7 +61,7 @@ pub struct Pipelines {
     device: wgpu::Device,
     unchecked: bool,
     layouts: Vec<Option<Layout>>,
-    pipelines: HashMap<Arc<Shader>, wgpu::ComputePipeline>,
+    by_shader: HashMap<Arc<Shader>, wgpu::ComputePipeline>,
     groups: HashMap<Box<[Range]>, Group>,
     clock: u64,
 }
@@ -69,7 +69,7 @@ pub struct Pipelines {
 impl Pipelines {
     /// Nothing yet. `unchecked` lets shaders that mask every access themselves run without bounds checks.
     pub fn new(device: wgpu::Device, unchecked: bool) -> Self {
-        Self { device, unchecked, layouts: Vec::new(), pipelines: HashMap::new(), groups: HashMap::new(), clock: 0 }
+        Self { device, unchecked, layouts: Vec::new(), by_shader: HashMap::new(), groups: HashMap::new(), clock: 0 }
     }
 
     /// The pipeline of a shader.
@@ -77,21 +77,21 @@ impl Pipelines {
     /// # Errors
     /// [`Error::Internal`] for a shader that the driver refuses.
     pub fn pipeline(&mut self, shader: &Arc<Shader>) -> Result<&wgpu::ComputePipeline> {
-        if !self.pipelines.contains_key(shader) {
+        if !self.by_shader.contains_key(shader) {
             let pipeline = self.create(shader)?;
-            self.pipelines.insert(Arc::clone(shader), pipeline);
+            self.by_shader.insert(Arc::clone(shader), pipeline);
         }
-        self.pipelines.get(shader).ok_or_else(|| Error::Internal("a pipeline is gone".into()))
+        self.by_shader.get(shader).ok_or_else(|| Error::Internal("a pipeline is gone".into()))
     }
 
     /// How many pipelines there are.
     pub fn len(&self) -> usize {
-        self.pipelines.len()
+        self.by_shader.len()
     }
 
     /// Whether there is no pipeline yet.
     pub fn is_empty(&self) -> bool {
-        self.pipelines.is_empty()
+        self.by_shader.is_empty()
     }
 
     fn create(&mut self, shader: &Shader) -> Result<wgpu::ComputePipeline> {

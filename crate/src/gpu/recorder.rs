@@ -23,7 +23,7 @@ const COPIED: u64 = 64 << 20;
 const SLICE: Duration = Duration::from_millis(250);
 
 /// No submission lasts this long on a GPU that works: each is a few dispatches of at most a fraction of a second.
-const HANG: Duration = Duration::from_secs(60);
+pub const HANG: Duration = Duration::from_mins(1);
 
 struct Submission {
     index: wgpu::SubmissionIndex,
@@ -51,11 +51,13 @@ pub struct Recorder {
     finished: u64,
     /// When that was last seen to grow, or began to be waited for.
     progress: Instant,
+    /// How long it may stand still.
+    hang: Duration,
 }
 
 impl Recorder {
-    /// Nothing recorded. `most_work` is in the planner's nanoseconds.
-    pub fn new(device: wgpu::Device, queue: wgpu::Queue, health: Arc<Health>, most_work: u64) -> Self {
+    /// Nothing recorded. `most_work` is in the planner's nanoseconds. After `hang` without progress the device is given up.
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue, health: Arc<Health>, most_work: u64, hang: Duration) -> Self {
         Self {
             device,
             queue,
@@ -70,6 +72,7 @@ impl Recorder {
             submitted: 0,
             finished: 0,
             progress: Instant::now(),
+            hang,
         }
     }
 
@@ -174,15 +177,15 @@ impl Recorder {
     /// Waits until the oldest submission is finished, but no longer than `at_most`.
     ///
     /// # Errors
-    /// [`Error::Lost`]; [`Error::Timeout`] when nothing has finished for a minute, after which the device counts as lost.
+    /// [`Error::Lost`]; [`Error::Timeout`] when nothing has finished for too long, after which the device counts as lost.
     pub fn wait(&mut self, at_most: Duration) -> Result<()> {
         if let Some(first) = self.in_flight.front()
             && !self.poll_for(first.index.clone(), at_most)?
-            && self.progress.elapsed() > HANG
+            && self.progress.elapsed() > self.hang
         {
-            let text = format!("the gpu has finished nothing for {} seconds", HANG.as_secs());
-            self.health.lose(&text);
-            return Err(Error::Timeout(text));
+            let seconds = self.hang.as_secs_f32();
+            let text = format!("the gpu has finished nothing for {seconds} seconds; open another device, or use cpu");
+            self.health.end(Error::Timeout(text));
         }
         self.health.check()
     }
@@ -220,4 +223,54 @@ impl Recorder {
 
 fn encoder<'e>(encoder: &'e mut Option<wgpu::CommandEncoder>, device: &wgpu::Device) -> &'e mut wgpu::CommandEncoder {
     encoder.get_or_insert_with(|| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::adapter::{Opened, enumerate};
+    use crate::gpu::kernels::shader::Shader;
+    use crate::gpu::pipeline::{Pipelines, Range};
+    use crate::gpu::staging::create;
+
+    /// A recorder on a device of its own, or nothing without an adapter, which other tests say aloud.
+    fn open(hang: Duration) -> Option<(Recorder, Pipelines, wgpu::Device)> {
+        let found = enumerate().unwrap().into_iter().find(|found| found.description.refusal.is_none())?;
+        let Opened { device, queue, health } = found.open().unwrap();
+        let pipelines = Pipelines::new(device.clone(), false);
+        Some((Recorder::new(device.clone(), queue, health, u64::MAX, hang), pipelines, device))
+    }
+
+    #[test]
+    fn a_gpu_that_does_not_answer_is_given_up() {
+        let Some((mut recorder, mut pipelines, device)) = open(Duration::from_millis(50)) else { return };
+        // Long, but not for ever: nothing can stop it.
+        let text = "struct Params { rounds: u32 } var<immediate> p: Params;
+            @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+            @compute @workgroup_size(1) fn main() {
+              var sum = x[0];
+              for (var i = 0u; i < p.rounds; i += 1u) { sum = sum * 1664525u + x[i & 15u]; }
+              x[0] = sum;
+            }";
+        let shader = Arc::new(Shader { name: "slow", text: text.into(), bindings: 1, masked: false });
+        let usage = wgpu::BufferUsages::STORAGE;
+        let buffer = create(&device, 64, usage, false).unwrap();
+        let pipeline = pipelines.pipeline(&shader).unwrap().clone();
+        let range = Range { buffer: 0, offset: 0, size: 64 };
+        let group = pipelines.group(&[range], |_| Some(&buffer)).unwrap();
+        recorder.dispatch(&pipeline, group, &300_000_000_u32.to_ne_bytes(), [1, 1, 1]);
+        recorder.submit().unwrap();
+        let started = Instant::now();
+        let error = loop {
+            assert!(!recorder.is_idle(), "it was not slow enough");
+            if let Err(error) = recorder.wait(Duration::from_millis(5)) {
+                break error;
+            }
+        };
+        assert_eq!(error.code(), "ERR_TIMEOUT");
+        assert!(started.elapsed() < Duration::from_secs(1));
+        assert_eq!(recorder.submit().unwrap_err().code(), "ERR_TIMEOUT");
+        // The driver still works on it: its memory must not go before.
+        std::mem::forget((recorder, pipelines, device, buffer));
+    }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::adapter::{Description, enumerate};
 use super::block::{Maker, Memory};
 use super::engine::{Begun, Engine, Waiting};
-use super::gpu::Gpu;
 use super::health::Health;
+use super::physical::Gpu;
 use crate::device::queue::{Bell, Next, Queue};
 use crate::device::{Done, Source, Statistics, Target};
 use crate::error::{Error, Result};
@@ -89,13 +89,12 @@ pub fn connect(
     // A lost GPU serves nobody new.
     threads.retain(|thread| !thread.health.is_lost());
     let running = threads.iter().find(|thread| wanted(&thread.description).is_ok());
-    let thread = match running {
-        Some(thread) => Arc::clone(thread),
-        None => {
-            let thread = start(wanted)?;
-            threads.push(Arc::clone(&thread));
-            thread
-        }
+    let thread = if let Some(thread) = running {
+        Arc::clone(thread)
+    } else {
+        let thread = start(wanted)?;
+        threads.push(Arc::clone(&thread));
+        thread
     };
     drop(threads);
     let client = Arc::new(Client {

@@ -4,6 +4,7 @@ use super::{Chain, ChainOp, ChainOperand, ChainOutput};
 
 impl Chain {
     /// The part of a chain that its `wanted` outputs need, for the rare run in which others cannot be had.
+    #[must_use]
     pub fn part(&self, wanted: impl Fn(usize) -> bool) -> Self {
         let chain = self;
         let outputs = chain.outputs.iter().enumerate().filter(|&(output, _)| wanted(output)).map(|(_, output)| *output);

@@ -1,6 +1,8 @@
 //! Whether any of several checks of data has failed: what a step in place looks at when its operands depend on more than
 //! one.
 
+use std::fmt::Write as _;
+
 use super::shader::{Builder, Call, IMMEDIATE_WORDS, Memory, Type, Word};
 use crate::error::Result;
 use crate::gpu::Traits;
@@ -24,7 +26,7 @@ pub fn any(traits: &Traits, words: &[u32], out: u32) -> Result<Vec<Call>> {
             let name = format!("cell{position}");
             // The first cell of all is always clear.
             b.word(&name, "u32", Word::Value(words.get(position).copied().unwrap_or(0)));
-            main += &format!("any |= cells(p.{name});\n");
+            let _ = writeln!(main, "any |= cells(p.{name});");
         }
         b.finish(1, [1, 1, 1], &(main + "cells_set(p.out, any);"))
     };

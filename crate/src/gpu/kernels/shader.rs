@@ -289,7 +289,7 @@ impl<'a> Builder<'a> {
     /// Whether vectors of four can be read: the operand begins at a multiple of four elements. `aligned` tells which input
     /// slots do.
     pub fn is_aligned(operand: &Operand, aligned: Aligned) -> bool {
-        operand.location.offset % 4 == 0
+        operand.location.offset.is_multiple_of(4)
             && match operand.location.base {
                 Base::Input(index) => aligned.input(index),
                 Base::Arena | Base::Allocation(_) => true,

@@ -1,6 +1,7 @@
 //! What tests of kernels share: operands without a plan, validation by naga without a GPU, and [`Lab`], which runs
 //! prepared steps on whatever adapter there is, without the device around them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Prepared;
@@ -44,6 +45,9 @@ pub fn validate(call: &Call) {
 /// Words of a fault cell, and which cells the lab uses for [`Word::Cell`] and for an open [`Word::Gate`].
 const CELL: u32 = 4;
 const GATE: u32 = 0;
+
+/// Numbers of buffers are never used twice, or a bind group of a former run would be found.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A device to run kernels on. All memory of operands is one arena of words.
 pub struct Lab {
@@ -117,9 +121,7 @@ impl Lab {
         let scratch = vec![f32::NAN.to_bits(); prepared.scratch];
         let buffers = [buffer(arena, storage), buffer(&scratch, storage), buffer(&faults, storage)];
         let pipelines = if settings.unchecked { &mut self.unchecked } else { &mut self.checked };
-        // Numbers of buffers are never used twice, or a bind group of a former run would be found.
-        static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let first = NUMBER.fetch_add(3, std::sync::atomic::Ordering::Relaxed);
+        let first = NUMBER.fetch_add(3, Ordering::Relaxed);
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for call in std::iter::repeat_n(&prepared.calls, times).flatten() {

@@ -11,7 +11,7 @@ use super::frame::Frame;
 use super::health::Health;
 use super::kernels::shader::{Call, Memory, Word};
 use super::pipeline::{Pipelines, first_byte, window};
-use super::recorder::Recorder;
+use super::recorder::{HANG, Recorder};
 use super::staging::{Reading, Staging, bytes_of};
 use super::traits::{Class, Traits};
 use crate::cpu::elementwise::scalar;
@@ -67,7 +67,7 @@ impl Gpu {
         };
         Ok(Self {
             pipelines: Pipelines::new(device.clone(), traits.unchecked),
-            recorder: Recorder::new(device.clone(), queue, Arc::clone(&health), most_work),
+            recorder: Recorder::new(device.clone(), queue, Arc::clone(&health), most_work, HANG),
             faults: Faults::new(&device, maker.number())?,
             staging: Staging::new(device.clone()),
             maker,
