@@ -1,19 +1,24 @@
 /**
- * The devices tests run on: every one that opens here, each named in the output. `REQUIRE_DEVICES=cpu,js` turns one
- * that is missing into a failing test. A spec file imports this once and declares its tests by {@link onDevices}.
+ * The devices tests run on: one of each kind that opens here, software adapters included, each named in the output.
+ * `REQUIRE_DEVICES=gpu,cpu,js` turns one that is missing into a failing test. A spec file imports this once and declares
+ * its tests by {@link onDevices}.
  */
 
 import test, { type ExecutionContext } from 'ava'
-import { type Device, type DeviceKind, type DeviceOptions, devices, openDevice } from '../../ts/index.ts'
+import { type Device, type DeviceKind, type DeviceOptions, devices } from '../../ts/index.ts'
+import { isTestable, openDevice } from './open.ts'
 
 const missing = new Map<DeviceKind, string>()
 const broken: string[] = []
 
 async function openAll(): Promise<Device[]> {
   const opened: Device[] = []
-  for (const { kind, available, reason } of await devices()) {
-    if (!available) {
-      missing.set(kind, reason ?? 'it does not say why')
+  // The list has a line for each adapter; the first that can be opened stands for all of its kind.
+  const list = await devices()
+  for (const kind of new Set(list.map((line) => line.kind))) {
+    const lines = list.filter((line) => line.kind === kind)
+    if (!lines.some(isTestable)) {
+      missing.set(kind, lines.map(({ name, reason }) => `${name}: ${reason ?? 'it does not say why'}`).join('; '))
       continue
     }
     try {

@@ -17,6 +17,8 @@ export interface Ended {
   readonly stderr: string
   readonly timedOut: boolean
   readonly milliseconds: number
+  /** Since the child printed {@link RunOptions.mark}; `Infinity` when it never did. */
+  readonly millisecondsSinceMark: number
 }
 
 /** Options of {@link run}. */
@@ -27,6 +29,8 @@ export interface RunOptions {
   readonly nodeArguments?: readonly string[]
   /** Added to this process's environment. */
   readonly env?: Readonly<Record<string, string>>
+  /** Text from which on {@link Ended.millisecondsSinceMark} counts. */
+  readonly mark?: string
   /** Sends a signal when the child prints a line that contains `text`. */
   readonly signalAt?: { readonly text: string; readonly signal: NodeJS.Signals }
 }
@@ -39,7 +43,7 @@ const LOADER = ['--import', import.meta.resolve('@oxc-node/core/register'), '--e
  * @param file URL of the file, as `new URL('child.ts', import.meta.url)`
  */
 export function run(file: URL, options: RunOptions = {}): Promise<Ended> {
-  const { args = [], deadlineMs = 20_000, nodeArguments = [], env = {}, signalAt } = options
+  const { args = [], deadlineMs = 20_000, nodeArguments = [], env = {}, mark, signalAt } = options
   const started = performance.now()
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [...LOADER, ...nodeArguments, fileURLToPath(file), ...args], {
@@ -51,8 +55,10 @@ export function run(file: URL, options: RunOptions = {}): Promise<Ended> {
     let stderr = ''
     let signalled = false
     let timedOut = false
+    let marked = Infinity
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text
+      if (marked === Infinity && mark !== undefined && stdout.includes(mark)) marked = performance.now()
       if (signalAt !== undefined && !signalled && stdout.includes(signalAt.text)) {
         signalled = true
         child.kill(signalAt.signal)
@@ -66,7 +72,9 @@ export function run(file: URL, options: RunOptions = {}): Promise<Ended> {
     child.on('error', reject)
     child.on('close', (code, signal) => {
       clearTimeout(timer)
-      resolve({ code, signal, stdout, stderr, timedOut, milliseconds: performance.now() - started })
+      const now = performance.now()
+      const millisecondsSinceMark = marked === Infinity ? Infinity : now - marked
+      resolve({ code, signal, stdout, stderr, timedOut, milliseconds: now - started, millisecondsSinceMark })
     })
   })
 }

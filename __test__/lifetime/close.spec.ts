@@ -11,7 +11,6 @@ import {
   matmul,
   nn,
   ones,
-  openDevice,
   optim,
   scope,
   setDefaultDevice,
@@ -22,6 +21,7 @@ import {
 } from '../../ts/index.ts'
 import { DEVICES } from '../helpers/devices.ts'
 import { codeOf, rejectionOf } from '../helpers/errors.ts'
+import { openDevice } from '../helpers/open.ts'
 import { values } from '../helpers/values.ts'
 
 for (const { kind } of DEVICES) {
@@ -180,6 +180,10 @@ test('options that make no sense are refused', async (t) => {
     { memoryLimit: Number.NaN },
     { memoryLimit: Infinity },
     { fuse: 1 },
+    { allowSoftware: 'yes' },
+    { allowSoftware: null },
+    { adapter: 5 },
+    { kind: 'gpu', adapter: ['llvmpipe'] },
   ]) {
     t.is(await rejectionOf(() => openDevice(wrong as 'js')), 'ERR_ARGUMENT', JSON.stringify(wrong))
   }

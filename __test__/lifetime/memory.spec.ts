@@ -10,7 +10,6 @@ import {
   matmul,
   nn,
   ones,
-  openDevice,
   optim,
   scope,
   tensor,
@@ -18,6 +17,7 @@ import {
 } from '../../ts/index.ts'
 import { DEVICES, onDevices } from '../helpers/devices.ts'
 import { rejectionOf } from '../helpers/errors.ts'
+import { openDevice } from '../helpers/open.ts'
 import { random, values } from '../helpers/values.ts'
 import { liveSlots, onFreshDevices } from './fresh.ts'
 

@@ -121,6 +121,8 @@ withAddon('a whole copy works, whatever the environment says', async (t) => {
   const folder = copy()
   cpSync(join(ROOT, 'native'), join(folder, 'native'), { recursive: true })
   const { auto, sum, cpu, devices } = await look(t, folder)
-  t.deepEqual([auto, sum, cpu.opened], ['cpu', 12, 'cpu'])
-  t.regex(devices[1]!.name, /cpu \(.*cores\)/)
+  // A GPU of this machine is taken before the cpu; a software adapter is not.
+  const best = devices.find(({ available }) => available)!.kind
+  t.deepEqual([auto, sum, cpu.opened], [best, 12, 'cpu'])
+  t.regex(devices.find(({ kind }) => kind === 'cpu')!.name, /cpu \(.*cores\)/)
 })

@@ -1,6 +1,8 @@
 /** What the type checker says about tensors, operations and devices. Nothing here runs. */
 
 import {
+  type AdapterInfo,
+  type AdapterLimits,
   type DataTypes,
   Device,
   type DeviceKind,
@@ -169,11 +171,23 @@ export async function opening(): Promise<void> {
   for (const info of await devices()) {
     is<boolean>()(info.available)
     is<string | undefined>()(info.reason)
+    is<AdapterInfo | undefined>()(info.adapter)
+    if (info.adapter === undefined) continue
+    await openDevice({ kind: 'gpu', adapter: info.adapter.name, allowSoftware: info.adapter.type === 'software' })
+    same<AdapterInfo['type'], 'discrete' | 'integrated' | 'virtual' | 'software' | 'other'>()
+    is<string[]>()(info.adapter.features)
+    is<AdapterLimits>()(info.adapter.limits)
+    is<number>()(info.adapter.limits.bindingBytes)
+    is<string | undefined>()(info.adapter.refusal)
   }
   // @ts-expect-error no such device
   await openDevice('tpu')
   // @ts-expect-error a misspelt option
   await openDevice({ kind: 'cpu', thread: 2 })
+  // @ts-expect-error allowing is yes or no
+  await openDevice({ kind: 'gpu', allowSoftware: 'lavapipe' })
+  // @ts-expect-error an adapter is chosen by its name
+  await openDevice({ kind: 'gpu', adapter: 0 })
   // @ts-expect-error devices are opened, not constructed
   void new Device({})
   // @ts-expect-error the backend of a device is not public

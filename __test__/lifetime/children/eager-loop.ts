@@ -4,7 +4,8 @@
  * run the collector after each epoch.
  */
 
-import { type Device, type Tensor, data, nn, openDevice, optim, tensor } from '../../../ts/index.ts'
+import { type Device, type Tensor, data, nn, optim, tensor } from '../../../ts/index.ts'
+import { openDevice } from '../../helpers/open.ts'
 
 const STEPS_PER_EPOCH = 40
 const [kind, width, hidden, rows, steps, collector] = process.argv.slice(2)

@@ -3,7 +3,8 @@
  * highest, and the last result. Arguments: kind of device, rounds, and `uploads` or `products`.
  */
 
-import { type Tensor, matmul, openDevice, scope, tensor } from '../../../ts/index.ts'
+import { type Tensor, matmul, scope, tensor } from '../../../ts/index.ts'
+import { openDevice } from '../../helpers/open.ts'
 
 const [kind, rounds, what] = process.argv.slice(2)
 const device = await openDevice(kind as 'js')

@@ -1,11 +1,15 @@
 /** Ends in the way its argument says, with work in flight on a device. */
 
-import { openDevice } from '../../../ts/index.ts'
+import { writeSync } from 'node:fs'
+
+import { openDevice } from '../../helpers/open.ts'
 import { begin } from './work.ts'
 
 const [way, kind] = process.argv.slice(2)
 const device = await openDevice(kind as 'cpu')
 const reads = begin(device)
+// At once, so that the parent can tell how long the end takes.
+writeSync(1, 'ready\n')
 
 switch (way) {
   case 'natural':
@@ -55,7 +59,6 @@ switch (way) {
     process.exit(0)
     break
   case 'wait':
-    console.log('ready')
     for (;;) await Promise.all(begin(device))
   default:
     throw new Error(`no way ${way}`)

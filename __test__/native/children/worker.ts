@@ -2,7 +2,7 @@
 
 import { parentPort } from 'node:worker_threads'
 
-import { openDevice } from '../../../ts/index.ts'
+import { openDevice } from '../../helpers/open.ts'
 import { begin, productIsRight } from './work.ts'
 
 const [task, kind] = process.argv.slice(2)

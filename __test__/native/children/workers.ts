@@ -6,7 +6,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 
-import { openDevice } from '../../../ts/index.ts'
+import { openDevice } from '../../helpers/open.ts'
 import { productIsRight } from './work.ts'
 
 const [way, kind, count] = process.argv.slice(2)

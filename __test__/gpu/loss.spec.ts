@@ -1,0 +1,127 @@
+/**
+ * The loss of a GPU, as drivers cause it, in the middle of training: whoever waits hears of it at once, whatever is asked
+ * of the device afterwards is refused, and the next device that is opened works. The file has no other gpu device open,
+ * for a loss takes all that share the GPU.
+ */
+
+import test, { type ExecutionContext } from 'ava'
+
+import { type Device, data, devices, nn, ones, optim, tensor } from '../../ts/index.ts'
+import { rejectionOf } from '../helpers/errors.ts'
+import { type Losable, canLose, openLosable } from '../helpers/lose.ts'
+import { isTestable } from '../helpers/open.ts'
+
+const LOSSES = 3
+/** Nobody waits longer than this to hear of a loss. */
+const DEADLINE_MS = 1000
+
+const gpu = (await devices()).some((line) => line.kind === 'gpu' && isTestable(line))
+// Needs a gpu, and an addon with debug assertions; where one is missing the output shows the test as skipped.
+const withLosses = gpu && canLose() ? test.serial : test.serial.skip
+
+/** Trains for some steps without waiting for any; gives what is pending. */
+function train(
+  device: Device,
+  steps: number,
+): { pending: Promise<unknown>[]; model: nn.Module; optimizer: optim.AdamW } {
+  const model = new nn.Sequential(
+    new nn.Linear(64, 64, { activation: 'gelu', device }),
+    new nn.Linear(64, 4, { device }),
+  )
+  const optimizer = new optim.AdamW(model.parameters())
+  const x = tensor(Float32Array.from({ length: 32 * 64 }, (_, i) => Math.sin(i)), { shape: [32, 64], device }) // prettier-ignore
+  const y = tensor(Int32Array.from({ length: 32 }, (_, i) => i % 4), { device }) // prettier-ignore
+  const pending: Promise<unknown>[] = []
+  for (let i = 0; i < steps; i++) {
+    optimizer.zeroGrad()
+    const loss = nn.crossEntropy(model.forward(x), y)
+    loss.backward()
+    optimizer.step()
+    pending.push(loss.item(), loss.data())
+    // Work goes over in several streams, so that some has run, some is in flight and some has not begun.
+    if (i % 4 === 3) device.flush()
+  }
+  pending.push(device.sync(), optimizer.stateDict(), model.stateDict())
+  return { pending, model, optimizer }
+}
+
+async function losesEverything(t: ExecutionContext, { device, lose }: Losable): Promise<void> {
+  const { pending, model, optimizer } = train(device, 40)
+  // Known before the loss, and known after.
+  const early = await ones([3], { device }).data()
+  const { pending: late } = train(device, 40)
+  const lost = performance.now()
+  lose()
+  const outcomes = await Promise.all([...pending, ...late].map((promise) => rejectionOf(promise)))
+  const waited = performance.now() - lost
+  t.log(
+    `${outcomes.filter((code) => code !== 'nothing').length} of ${outcomes.length} promises rejected within ${waited.toFixed(0)} ms`,
+  )
+  t.true(waited <= DEADLINE_MS, `${waited} ms`)
+  // What had arrived before is right; the rest tells why it never will. Nothing else happens.
+  t.deepEqual(new Set(outcomes.slice(pending.length)), new Set(['ERR_DEVICE_LOST']))
+  t.true(
+    outcomes.every((code) => code === 'nothing' || code === 'ERR_DEVICE_LOST'),
+    outcomes.join(' '),
+  )
+  t.deepEqual([...early], [1, 1, 1])
+
+  const later: Record<string, () => Promise<unknown>> = {
+    'an old tensor': () => model.parameters()[0]!.data(),
+    'a new tensor': () => ones([2], { device }).data(),
+    'a product': () =>
+      ones([2, 2], { device })
+        .matmul(ones([2, 2], { device }))
+        .data(),
+    'an upload': () => tensor([1, 2], { device }).add(1).data(),
+    'the state of an optimiser': () => optimizer.stateDict(),
+    sync: () => device.sync(),
+    'a loader': async () => {
+      const set = new data.TensorDataset(ones([4, 2], { device }))
+      for await (const [rows] of new data.DataLoader(set, { batchSize: 2 })) await rows!.data()
+    },
+  }
+  for (const [what, use] of Object.entries(later)) {
+    const begun = performance.now()
+    t.is(await rejectionOf(use), 'ERR_DEVICE_LOST', what)
+    t.true(performance.now() - begun <= DEADLINE_MS, what)
+  }
+  t.throws(() => ones([2], { device }).dataSync(), { code: 'ERR_DEVICE_LOST' })
+  const error = await t.throwsAsync(device.sync(), { code: 'ERR_DEVICE_LOST' })
+  t.regex(error.message, /open another/)
+}
+
+withLosses(
+  'a device that is lost in mid-training says so, and the next one trains: three times in a row',
+  async (t) => {
+    t.timeout(60_000)
+    for (let i = 0; i < LOSSES; i++) {
+      const losable = await openLosable()
+      await losesEverything(t, losable)
+      // Closing what is lost does not hang, whatever it says.
+      await Promise.race([
+        losable.device.close().catch(() => {}),
+        new Promise((_, fail) => setTimeout(fail, DEADLINE_MS)),
+      ])
+    }
+    const { device } = await openLosable()
+    const { pending } = train(device, 30)
+    const losses = (await Promise.all(pending)).filter((value) => typeof value === 'number')
+    t.true(losses.at(-1)! < losses[0]! / 2, `the loss goes from ${losses[0]} to ${losses.at(-1)}`)
+    await device.close()
+  },
+)
+
+withLosses('devices that share a GPU are lost together; one opened meanwhile is not', async (t) => {
+  const [first, second] = [await openLosable(), await openLosable()]
+  const [x, y] = [ones([4], { device: first.device }), ones([4], { device: second.device })]
+  await Promise.all([x.data(), y.data()])
+  first.lose()
+  t.is(await rejectionOf(x.add(1).data()), 'ERR_DEVICE_LOST')
+  t.is(await rejectionOf(y.add(1).data()), 'ERR_DEVICE_LOST')
+  const third = await openLosable()
+  t.deepEqual([...(await ones([4], { device: third.device }).add(1).data())], [2, 2, 2, 2])
+  t.is(await rejectionOf(y.add(1).data()), 'ERR_DEVICE_LOST')
+  for (const { device } of [first, second]) await device.close().catch(() => {})
+  await third.device.close()
+})
