@@ -1,0 +1,63 @@
+//! Which family computes a product, and with which tile: a table by class of adapter. Of M it asks only to which of at
+//! most three classes it belongs, so a product of given K and N meets at most three pipelines.
+
+use super::rows;
+use super::simt;
+use super::software;
+use crate::gpu::{Class, Traits};
+
+/// A family with its tile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Family {
+    /// Tiles in workgroup memory.
+    Simt(simt::Tile),
+    /// Few rows; so many blocks of K at a time.
+    Rows(usize),
+    /// Subgroups of eight lanes on a processor.
+    Software(software::Tile),
+}
+
+impl Family {
+    /// Rows and columns of C that a workgroup computes.
+    pub fn tile(self) -> (usize, usize) {
+        match self {
+            Self::Simt(tile) => (tile.rows, tile.cols),
+            Self::Rows(workers) => rows::tile(workers),
+            Self::Software(tile) => tile.size(),
+        }
+    }
+}
+
+/// Workgroups that keep an adapter busy. Adapters do not tell how many they run at a time; these are of the usual sizes.
+fn fill(class: Class) -> usize {
+    match class {
+        Class::Discrete => 128,
+        Class::Integrated => 32,
+        Class::Software => 4,
+    }
+}
+
+/// The choice.
+pub(super) fn family(traits: &Traits, m: usize, n: usize, k: usize, items: usize) -> Family {
+    if traits.class == Class::Software && traits.subgroup == Some(8) {
+        let rows = match m {
+            0..=8 => 8,
+            9..=16 => 16,
+            _ => 32,
+        };
+        return Family::Software(software::Tile { rows, vectors: if n > 32 && rows > 8 { 2 } else { 1 } });
+    }
+    if m <= rows::ROWS {
+        return Family::Rows(rows::workers(k));
+    }
+    let large = simt::Tile { rows: 128, cols: if n > 64 { 128 } else { 64 } };
+    let tiles = m.div_ceil(large.rows) * n.div_ceil(large.cols) * items;
+    if tiles >= fill(traits.class) {
+        return Family::Simt(large);
+    }
+    Family::Simt(match n {
+        0..=512 => simt::Tile { rows: 32, cols: 32 },
+        513..=4096 => simt::Tile { rows: 64, cols: 64 },
+        _ => simt::Tile { rows: 64, cols: 128 },
+    })
+}

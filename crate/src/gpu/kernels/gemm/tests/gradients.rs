@@ -1,0 +1,59 @@
+//! `linearGrad`.
+
+use super::*;
+
+#[test]
+fn gradients_of_linear_stay_within_the_bound() {
+    let Some(mut lab) = Lab::open() else { return };
+    let mut numbers = Numbers(4);
+    for traits in &disguises(&lab.traits) {
+        for (m, k, n) in [(1, 3, 5), (9, 20, 8), (130, 33, 36), (300, 36, 10)] {
+            for activation in [Activation::None, Activation::Relu, Activation::Tanh] {
+                for bits in [1, 2, 4, 7] {
+                    let wanted = Wanted { dx: bits & 1 != 0, dweight: bits & 2 != 0, dbias: bits & 4 != 0 };
+                    let (dy, saved) = (numbers.reals(m * n), numbers.reals(m * n));
+                    let (x, w) = (numbers.reals(m * k), numbers.reals(k * n));
+                    let mut memory = Memory16::default();
+                    let needs = activation != Activation::None;
+                    let inputs = vec![
+                        Some(memory.input(&[m, n], &dy, 0)),
+                        needs.then(|| memory.input(&[m, n], &saved, 0)),
+                        wanted.dweight.then(|| memory.input(&[m, k], &x, 0)),
+                        wanted.dx.then(|| memory.input(&[k, n], &w, 0)),
+                    ];
+                    let shapes = [(wanted.dx, vec![m, k]), (wanted.dweight, vec![k, n]), (wanted.dbias, vec![n])];
+                    let outputs =
+                        shapes.iter().filter(|(wanted, _)| *wanted).map(|(_, dims)| memory.result(dims)).collect();
+                    let prepared = prepare(&kernel(Op::LinearGrad { activation, wanted }, inputs, outputs), traits);
+                    let results = memory.run(&mut lab, &prepared, bits % 2 == 0);
+                    let dz: Vec<f32> = dy
+                        .iter()
+                        .zip(&saved)
+                        .map(|(&dy, &saved)| match activation {
+                            Activation::Relu if saved <= 0.0 => 0.0,
+                            Activation::Tanh => dy * (1.0 - saved * saved),
+                            _ => dy,
+                        })
+                        .collect();
+                    let ones = vec![1.0; m];
+                    let stored = |data, rows, cols, transposed| Stored { data, rows, cols, transposed };
+                    let gradient = stored(&dz, m, n, false);
+                    let expected = [
+                        (wanted.dx, gradient, stored(&w, n, k, true), m, k),
+                        (wanted.dweight, stored(&x, k, m, true), gradient, k, n),
+                        (wanted.dbias, stored(&ones, 1, m, false), gradient, 1, n),
+                    ];
+                    let mut results = results.iter();
+                    for (_, a, b, rows, cols) in expected.into_iter().filter(|(wanted, ..)| *wanted) {
+                        let result = results.next().unwrap();
+                        for (row, col) in (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col))) {
+                            let ((sum, size), got) = (exact(a, b, row, col), f64::from(result[row * cols + col]));
+                            let most = gamma(roundings(a.cols) + 4) * size;
+                            assert!((got - sum).abs() <= most, "{activation:?} {wanted:?} {m} {k} {n}: {got} {sum}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
