@@ -12,7 +12,7 @@ use super::block::{Content, Memory, Storage, Tensor, Value};
 use super::fault::{Cell, Outcome, Taint, clean, failure, span, union};
 use super::frame::Frame;
 use super::kernels::shader::Aligned;
-use super::kernels::{Prepared, Target as Adapter, prepare};
+use super::kernels::{Prepared, Target as Adapter, limits, prepare};
 use super::physical::{Gpu, Run};
 use super::staging::Reading;
 use crate::device::failure::Unread;
@@ -147,8 +147,8 @@ impl Engine {
             return Ok(());
         }
         gpu.health.check()?;
-        let fuse = self.fuse;
-        let planned = self.plans.get(stream.code, |code| Planned::new(code, fuse))?;
+        let options = Options { fuse: self.fuse, in_place: true, limits: limits(gpu.traits()) };
+        let planned = self.plans.get(stream.code, |code| Planned::new(code, options))?;
         let plan = &planned.plan;
         plan.interface.check(stream)?;
         for &slot in stream.outputs {
@@ -479,9 +479,9 @@ pub enum Begun {
 }
 
 impl Planned {
-    fn new(code: &[u32], fuse: bool) -> Result<Self> {
+    fn new(code: &[u32], options: Options) -> Result<Self> {
         let program = Program::decode(code)?;
-        let plan = Plan::new(&program, Options { fuse, in_place: true })?;
+        let plan = Plan::new(&program, options)?;
         Ok(Self { program, plan, steps: RefCell::default() })
     }
 

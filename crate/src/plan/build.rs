@@ -14,7 +14,7 @@ impl Plan {
     /// Plans a program. It fails only for want of memory.
     pub fn new(program: &Program, options: Options) -> Result<Self> {
         let live = Live::of(program)?;
-        let groups = fuse::group(program, &live, options.fuse)?;
+        let groups = fuse::group(program, &live, options)?;
         let mut places = Places::new(program, &live)?;
         for (step, group) in groups.iter().enumerate() {
             places.visit(group, step as u32, options.in_place)?;

@@ -8,7 +8,7 @@
 //! needs the elements are they written.
 
 use super::live::{Live, is_whole, root};
-use super::{ChainOp, ChainOperand, MAX_CHAIN_INPUTS, MAX_CHAIN_OPS, MAX_CHAIN_OUTPUTS, table};
+use super::{ChainOp, ChainOperand, Limits, MAX_CHAIN_OPS, Options, table};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::program::op::{ElementOp, Op};
@@ -38,10 +38,17 @@ pub(super) struct Draft {
 }
 
 /// Groups the instructions that run, in order.
-pub(super) fn group(program: &Program, live: &Live, fuse: bool) -> Result<Vec<Group>> {
+pub(super) fn group(program: &Program, live: &Live, options: Options) -> Result<Vec<Group>> {
+    let Options { fuse, limits, .. } = options;
     let registers = program.registers().len();
-    let mut fuser =
-        Fuser { program, live, scalars: table(registers, None)?, member: table(registers, 0)?, groups: Vec::new() };
+    let mut fuser = Fuser {
+        program,
+        live,
+        limits,
+        scalars: table(registers, None)?,
+        member: table(registers, 0)?,
+        groups: Vec::new(),
+    };
     let mut open: Vec<u32> = Vec::new();
     for (number, instruction) in program.instructions().iter().enumerate() {
         if !live.runs[number] {
@@ -73,6 +80,7 @@ pub(super) fn group(program: &Program, live: &Live, fuse: bool) -> Result<Vec<Gr
 struct Fuser<'a> {
     program: &'a Program,
     live: &'a Live,
+    limits: Limits,
     /// By root: the scalar that every element is.
     scalars: Vec<Option<(u32, Dtype)>>,
     /// By root: number of groups before the chain it belongs to, plus one. Tells whether it is the open chain's.
@@ -136,16 +144,28 @@ impl Fuser<'_> {
         Ok(())
     }
 
-    /// One chain of these instructions, or two of their halves where it would have too many operands or results. A single
-    /// instruction never has.
+    /// One chain of these instructions, or two of their halves where it would have too many operands, results or scalars.
     fn chains(&mut self, instructions: &[u32]) -> Result<()> {
         let draft = self.draft(instructions);
-        if draft.inputs.len() <= MAX_CHAIN_INPUTS && draft.stored.len() <= MAX_CHAIN_OUTPUTS {
+        if instructions.len() <= 1 || self.fits(&draft) {
             return self.push(Group::Chain(draft));
         }
         let (one, other) = instructions.split_at(instructions.len() / 2);
         self.chains(one)?;
         self.chains(other)
+    }
+
+    fn fits(&self, draft: &Draft) -> bool {
+        let Limits { inputs, outputs, scalars, bindings, binding } = self.limits;
+        let mut taken: Vec<_> = draft.ops.iter().flat_map(ChainOp::scalars).collect();
+        taken.sort_unstable_by_key(|&(scalar, dtype)| (scalar, dtype as u32));
+        taken.dedup();
+        let bindings_of = |numel: usize| numel.div_ceil(binding).max(1);
+        let read = draft.inputs.iter().map(|&input| bindings_of(self.program.register(input).numel)).sum::<usize>();
+        draft.inputs.len() <= inputs
+            && draft.stored.len() <= outputs
+            && taken.len() <= scalars
+            && read + draft.stored.len() * bindings_of(draft.numel) <= bindings
     }
 
     fn draft(&self, instructions: &[u32]) -> Draft {

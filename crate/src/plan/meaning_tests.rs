@@ -2,13 +2,16 @@
 //! every register in memory of its own; the plan in an arena full of garbage, chains in small pieces with every store done
 //! at once. What outputs and inputs hold in the end has to agree, as has which outputs are poisoned.
 
-use super::{Base, Chain, ChainOperand, Kernel, Operand, Options, Plan, StepKind};
+use super::{Base, Chain, ChainOperand, Kernel, Limits, Operand, Options, Plan, StepKind};
 use crate::program::op::ElementOp;
 use crate::program::testing::{Random, random_program};
 use crate::program::{Instruction, Op, Program};
 use crate::shape::strides;
 
-const FUSED: Options = Options { fuse: true, in_place: true };
+/// What makes chains be cut.
+const TIGHT: Limits = Limits { inputs: 3, outputs: 2, scalars: 2, bindings: 8, binding: 20 };
+
+const FUSED: Options = Options { fuse: true, in_place: true, limits: Limits::NONE };
 
 fn mix(values: impl IntoIterator<Item = u64>) -> u64 {
     values.into_iter().fold(0xcbf2_9ce4_8422_2325, |h, v| (h ^ v).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -334,7 +337,8 @@ fn plans_mean_what_their_programs_mean() {
         shared += usize::from(bound.storages.len() < bound.slots.len());
         let mut reference = bound.clone();
         let expected = run_program(&program, &mut reference, round);
-        for options in [FUSED, Options { in_place: false, ..FUSED }, Options { fuse: false, in_place: true }] {
+        let apart = Options { in_place: false, ..FUSED };
+        for options in [FUSED, apart, Options { limits: TIGHT, ..FUSED }, Options { fuse: false, ..FUSED }] {
             let plan = Plan::new(&program, options).unwrap();
             check_arena(&plan);
             let mut ours = bound.clone();

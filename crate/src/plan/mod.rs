@@ -53,6 +53,32 @@ pub const MAX_CHAIN_INPUTS: usize = 16;
 /// The most results that one chain writes to memory.
 pub const MAX_CHAIN_OUTPUTS: usize = 8;
 
+/// What one chain may have at most, below the constants above. Longer ones are cut; a single instruction is never.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Memory operands.
+    pub inputs: usize,
+    /// Results in memory.
+    pub outputs: usize,
+    /// Scalars of the run.
+    pub scalars: usize,
+    /// Bindings of all operands and results together.
+    pub bindings: usize,
+    /// Elements that one binding holds.
+    pub binding: usize,
+}
+
+impl Limits {
+    /// Those of a device without limits of its own.
+    pub const NONE: Self = Self {
+        inputs: MAX_CHAIN_INPUTS,
+        outputs: MAX_CHAIN_OUTPUTS,
+        scalars: usize::MAX,
+        bindings: usize::MAX,
+        binding: usize::MAX,
+    };
+}
+
 /// What the device wants of its plans.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -61,6 +87,8 @@ pub struct Options {
     /// Let results of chains take over the memory of operands that die there: for devices whose chains can write what they
     /// have just read.
     pub in_place: bool,
+    /// What one chain may have.
+    pub limits: Limits,
 }
 
 /// Which memory.
@@ -193,6 +221,22 @@ pub struct ChainOp {
     pub operand_dtype: Dtype,
     /// Element type of the result.
     pub dtype: Dtype,
+}
+
+impl ChainOp {
+    /// The scalars of the run that it takes, each converted to a dtype.
+    pub fn scalars(&self) -> impl Iterator<Item = (u32, Dtype)> {
+        let own = match self.op {
+            ElementOp::Full { scalar } => [Some((scalar, self.dtype)), None],
+            ElementOp::Clip { low, high } => [Some((low, self.operand_dtype)), Some((high, self.operand_dtype))],
+            _ => [None; 2],
+        };
+        let operands = self.operands.into_iter().map(|operand| match operand {
+            ChainOperand::Scalar(scalar, dtype) => Some((scalar, dtype)),
+            _ => None,
+        });
+        operands.chain(own).flatten()
+    }
 }
 
 /// Where an instruction of a chain takes an operand from.

@@ -1,11 +1,11 @@
 //! What plans promise, one promise per test.
 
-use super::{Base, Chain, ChainOperand, Kernel, Options, Plan, StepKind, arena};
+use super::{Base, Chain, ChainOp, ChainOperand, Kernel, Limits, Options, Plan, StepKind, arena};
 use crate::program::op::ElementOp;
 use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 use crate::program::{NONE, Op, Program};
 
-const FUSED: Options = Options { fuse: true, in_place: true };
+const FUSED: Options = Options { fuse: true, in_place: true, limits: Limits::NONE };
 
 fn plan(writer: &Writer) -> Plan {
     Plan::new(&Program::decode(&writer.code).unwrap(), FUSED).unwrap()
@@ -141,7 +141,7 @@ fn without_fusing_every_instruction_is_a_step() {
     let mut random = Random::new(3);
     for _ in 0..50 {
         let program = Program::decode(&random_program(&mut random, 40).code).unwrap();
-        let plan = Plan::new(&program, Options { fuse: false, in_place: false }).unwrap();
+        let plan = Plan::new(&program, Options { fuse: false, in_place: false, limits: Limits::NONE }).unwrap();
         assert!(chains(&plan).iter().all(|chain| chain.ops.len() == 1 && chain.outputs.len() == 1));
         assert!(chains(&plan).iter().all(|chain| chain.outputs[0].in_place_of.is_none()));
     }
@@ -162,6 +162,38 @@ fn long_and_wide_chains_are_cut() {
         assert!(chain.ops.len() <= super::MAX_CHAIN_OPS);
         assert!(chain.inputs.len() <= super::MAX_CHAIN_INPUTS && chain.outputs.len() <= super::MAX_CHAIN_OUTPUTS);
     }
+}
+
+#[test]
+fn chains_keep_the_limits_of_the_device() {
+    let mut w = Writer::default();
+    let mut y = w.input(F32, &[40]);
+    for scalar in 0..30 {
+        let other = w.input(F32, &[40]);
+        let number = w.op("full", &[(F32, &[40])], &[], &[A::W(scalar)]);
+        y = w.like("add", &[y, other], &[]);
+        y = w.like("mul", &[y, number], &[]);
+    }
+    w.scalars = 30;
+    w.output(y);
+    let program = Program::decode(&w.code).unwrap();
+    let cut = |limits| {
+        let plan = Plan::new(&program, Options { limits, ..FUSED }).unwrap();
+        let chains: Vec<Chain> = chains(&plan).into_iter().cloned().collect();
+        assert_eq!(chains.iter().map(|chain| chain.ops.len()).sum::<usize>(), 60);
+        chains
+    };
+    let loose = cut(Limits::NONE).len();
+    let by_inputs = cut(Limits { inputs: 4, ..Limits::NONE });
+    assert!(by_inputs.len() > loose && by_inputs.iter().all(|chain| chain.inputs.len() <= 4));
+    let by_scalars = cut(Limits { scalars: 2, ..Limits::NONE });
+    assert!(
+        by_scalars.len() > loose && by_scalars.iter().all(|c| c.ops.iter().flat_map(ChainOp::scalars).count() <= 2)
+    );
+    // Each operand takes four bindings: three operands are all there is room for, less than one `add` and its result need.
+    let by_bindings = cut(Limits { bindings: 12, binding: 10, ..Limits::NONE });
+    assert!(by_bindings.iter().all(|chain| chain.inputs.len() + chain.outputs.len() <= 3));
+    assert!(cut(Limits { bindings: 4, binding: 10, ..Limits::NONE }).iter().all(|chain| chain.ops.len() == 1));
 }
 
 /// exp(x) · x with x computed inside, so that its memory may be taken over.

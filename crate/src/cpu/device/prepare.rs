@@ -7,8 +7,8 @@ use crate::cpu::activation::Activation;
 use crate::cpu::elementwise;
 use crate::error::{Error, Result};
 use crate::plan::{
-    Chain, ChainOp, ChainOperand, ChainOutput, Kernel, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand, Options, Plan,
-    Step, StepKind,
+    Chain, ChainOp, ChainOperand, ChainOutput, Kernel, Limits, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand, Options,
+    Plan, Step, StepKind,
 };
 use crate::program::Program;
 use crate::program::op::{ElementOp, Op};
@@ -33,7 +33,7 @@ impl Planned {
     /// Words that are no program; no memory to plan one.
     pub fn new(code: &[u32], fuse: bool) -> Result<Self> {
         let program = Program::decode(code)?;
-        let plan = Plan::new(&program, Options { fuse, in_place: true })?;
+        let plan = Plan::new(&program, Options { fuse, in_place: true, limits: Limits::NONE })?;
         let steps = plan.steps.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
         let scratch = steps.iter().map(Prepared::scratch).max().unwrap_or(0);
         Ok(Self { program, plan, steps, scratch })

@@ -5,7 +5,7 @@ use crate::shape::{MAX_RANK, numel, strides};
 
 /// Strides, in elements, with which an operand of shape `from` is read over the iteration shape `to`: row-major, 0 where
 /// it is stretched by the rules of `NumPy`; straight through if it has the same number of elements.
-pub(super) fn strides_over(from: &[u32], to: &[u32]) -> Vec<usize> {
+pub(crate) fn strides_over(from: &[u32], to: &[u32]) -> Vec<usize> {
     if numel(from) == numel(to) {
         return strides(to);
     }
@@ -22,7 +22,7 @@ pub(super) fn strides_over(from: &[u32], to: &[u32]) -> Vec<usize> {
 
 /// The iteration space after merging: at least one dimension.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     pub dims: Vec<usize>,
     /// Per operand, one stride per dimension.
     pub strides: Vec<Vec<usize>>,
@@ -30,7 +30,7 @@ pub(super) struct Layout {
 
 /// How the elements of one operand reach the steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fetch {
+pub(crate) enum Fetch {
     /// In place, at the linear index of the iteration.
     Contiguous,
     /// In place, at the row's own offset: pieces that stay inside one row only.

@@ -13,3 +13,4 @@ mod tests;
 
 pub use chain::Chain;
 pub(crate) use eval::scalar;
+pub(crate) use layout::{Layout, strides_over};

@@ -35,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Traits;
 use crate::plan::{Kernel, Step, StepKind};
 use crate::program::Op;
+pub use chain::limits;
 use shader::{Aligned, Call};
 
 /// What kernels choose by.

@@ -4,6 +4,9 @@ fn math_zero() -> u32 { return p.grid_x >> 31u; }
 // x, of which no compiler knows where it comes from: what is compensated for must not be rearranged away.
 fn math_hide(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | math_zero()); }
 
+// The same where x is one operand and x is the other. A second `math_hide` of what is hidden would be seen through.
+fn math_twin(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) + math_zero()); }
+
 // Any bits, NaN and infinities among them, which constants cannot be.
 fn math_bits(bits: u32) -> f32 { return bitcast<f32>(bits | math_zero()); }
 

@@ -116,19 +116,29 @@ fn hold(name: &str, x: &[f32], y: &[f32], got: &[f32], want: impl Fn(f32, f32) -
     }
 }
 
-const EXACT: (f64, f64) = (0.0, 0.0);
+/// An error relative to the exact value, and one that is always allowed.
+type Budget = (f64, f64);
+
+/// An expression, what it should give, and how near.
+type Row<F> = (&'static str, F, Budget);
+
+type Of32 = fn(f32) -> f32;
+type Of64 = fn(f64) -> f64;
+type OfTwo = fn(f32, f32) -> f32;
+
+const EXACT: Budget = (0.0, 0.0);
 
 /// Two steps of the smallest subnormals besides.
-const BUDGET: (f64, f64) = (3e-7, 3e-45);
+const BUDGET: Budget = (3e-7, 3e-45);
 
 /// σ and Φ are 0 below the normal range; some z times that.
-const DECAY: (f64, f64) = (5e-7, 1.5e-36);
+const DECAY: Budget = (5e-7, 1.5e-36);
 
 #[test]
 fn functions_of_one_number_agree_with_the_cpu() {
     let Some(mut lab) = Lab::open() else { return };
     let x = arguments();
-    let smooth: [(&str, fn(f64) -> f64, (f64, f64)); 7] = [
+    let smooth: [Row<Of64>; 7] = [
         ("math_exp(x)", f64::exp, BUDGET),
         ("math_decay(-abs(x))", |x| (-x.abs()).exp(), DECAY),
         ("math_expm1(x)", f64::exp_m1, BUDGET),
@@ -141,7 +151,7 @@ fn functions_of_one_number_agree_with_the_cpu() {
         let got = evaluate(&mut lab, expression, &x, &x);
         hold(expression, &x, &x, &got, |x, _| want(f64::from(x)), budget);
     }
-    let table: [(&str, fn(f32) -> f32, (f64, f64)); 14] = [
+    let table: [Row<Of32>; 14] = [
         ("math_erf(x)", cpu::erf::<false>, BUDGET),
         ("math_sign(x)", cpu::sign, EXACT),
         ("math_floor(x)", f32::floor, EXACT),
@@ -167,7 +177,7 @@ fn functions_of_one_number_agree_with_the_cpu() {
 fn functions_of_two_numbers_agree_with_the_cpu() {
     let Some(mut lab) = Lab::open() else { return };
     let (x, y) = pairs();
-    let table: [(&str, fn(f32, f32) -> f32, (f64, f64)); 9] = [
+    let table: [Row<OfTwo>; 9] = [
         ("math_pow(x, y)", cpu::pow::<false>, BUDGET),
         ("math_pow(abs(x), y)", |x, y| cpu::pow::<false>(x.abs(), y), BUDGET),
         ("math_maximum(x, y)", cpu::maximum, EXACT),
