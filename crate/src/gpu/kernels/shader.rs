@@ -8,7 +8,7 @@
 //! # What a body sees
 //! For a buffer `x` of type `T`: `x(i: u32) -> T` and `x_set(i: u32, value: T)`, with `i` counted in elements of `T` from the
 //! operand's first. For a word `n`: `p.n`. The index of the workgroup: `group()`. Bounds are the kernel's to keep.
-//! The functions of `math`, by calling them: `math_exp(x)`, `act_gelu(z)`.
+//! The functions of `math`, by calling them: `math_exp(x)`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

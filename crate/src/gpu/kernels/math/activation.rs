@@ -1,54 +1,7 @@
-//! Activations as WGSL expressions, and the names under which epilogues know them.
-
-use std::fmt::Write as _;
+//! Activations as WGSL expressions, for chains and for epilogues.
 
 use super::literal;
-use crate::cpu::activation::{Activation, Function};
-
-/// What is appended to `act_` and stands before `_grad`: an activation with its default parameters is
-/// `act_<name>(z: f32) -> f32`, its derivative `act_<name>_grad(dy: f32, saved: f32) -> f32`.
-pub(in super::super) fn activation_name(activation: Activation) -> &'static str {
-    match activation {
-        Activation::None => "none",
-        Activation::Relu => "relu",
-        Activation::LeakyRelu => "leaky_relu",
-        Activation::Elu => "elu",
-        Activation::Sigmoid => "sigmoid",
-        Activation::Tanh => "tanh",
-        Activation::Silu => "silu",
-        Activation::Softplus => "softplus",
-        Activation::Heaviside => "heaviside",
-        Activation::Gelu => "gelu",
-        Activation::GeluTanh => "gelu_tanh",
-    }
-}
-
-/// All activations.
-pub(super) const ALL: [Activation; 11] = [
-    Activation::None,
-    Activation::Relu,
-    Activation::LeakyRelu,
-    Activation::Elu,
-    Activation::Sigmoid,
-    Activation::Tanh,
-    Activation::Silu,
-    Activation::Softplus,
-    Activation::Heaviside,
-    Activation::Gelu,
-    Activation::GeluTanh,
-];
-
-/// The functions `act_…` of all activations.
-pub(super) fn fused() -> String {
-    let mut text = String::new();
-    for act in ALL {
-        let (name, function) = (activation_name(act), act.function());
-        let (forward, backward) = (activation(function, "z"), activation_grad(function, "dy", "saved"));
-        let _ = writeln!(text, "fn act_{name}(z: f32) -> f32 {{ return {forward}; }}");
-        let _ = writeln!(text, "fn act_{name}_grad(dy: f32, saved: f32) -> f32 {{ return {backward}; }}");
-    }
-    text
-}
+use crate::cpu::activation::Function;
 
 /// An activation of the expression `z`; `None` is the identity.
 pub(in super::super) fn activation(function: Option<Function>, z: &str) -> String {

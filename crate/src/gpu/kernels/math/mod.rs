@@ -22,7 +22,7 @@ use crate::cpu::math::log::{LOG, SQRT_HALF_BITS};
 use crate::cpu::math::normal::{ERF, ERF_SMALL, TAIL, TAIL_HIGHEST, TAIL_SCALE};
 use crate::cpu::math::pow::{EXP2, LARGEST_EXPONENT, LOG2_CUBIC, TWO_LOG2_E};
 
-pub(super) use activation::{activation, activation_grad, activation_name};
+pub(super) use activation::{activation, activation_grad};
 
 const TEXTS: [&str; 6] = [
     include_str!("basic.wgsl"),
@@ -41,9 +41,8 @@ struct Function {
 
 static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(|| {
     let constants = constants();
-    let fused = activation::fused();
     let mut functions = Vec::new();
-    for source in TEXTS.into_iter().chain([fused.as_str()]) {
+    for source in TEXTS {
         let mut text = String::new();
         for line in source.lines() {
             if text.is_empty() && !line.starts_with("fn ") {
@@ -140,7 +139,7 @@ pub(super) fn definitions(texts: &[&str]) -> String {
     let mut wanted = vec![false; functions.len()];
     let mut open: Vec<&str> = texts.to_vec();
     while let Some(text) = open.pop() {
-        for word in identifiers(text).filter(|word| word.starts_with("math_") || word.starts_with("act_")) {
+        for word in identifiers(text).filter(|word| word.starts_with("math_")) {
             for (function, wanted) in functions.iter().zip(&mut wanted) {
                 if function.name == word && !*wanted {
                     *wanted = true;
