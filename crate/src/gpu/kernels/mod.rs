@@ -32,7 +32,7 @@ mod softmax;
 pub mod testing;
 
 use crate::error::{Error, Result};
-use crate::gpu::Traits;
+use crate::gpu::{Class, Traits};
 use crate::plan::{Kernel, Step, StepKind};
 use crate::program::Op;
 pub use chain::limits;
@@ -127,4 +127,13 @@ pub(crate) fn input(kernel: &Kernel, position: usize) -> Result<&crate::plan::Op
 pub(crate) fn output(kernel: &Kernel, position: usize) -> Result<&crate::plan::Operand> {
     let operand = kernel.outputs.get(position);
     operand.ok_or_else(|| Error::Internal(format!("result {position} of {:?} is absent", kernel.op)))
+}
+
+/// Elements above which a processor that plays the GPU had better see one operand per call: it runs the lines for every
+/// operand that a call might work on.
+const ALONE: usize = 1 << 14;
+
+/// Whether operands of so many elements, each of which is the concern of some of the workgroups, are bound in one call.
+fn share(a: usize, b: usize, target: Target) -> bool {
+    target.traits.class != Class::Software || a.max(b) <= ALONE
 }

@@ -23,24 +23,40 @@ const GROUP: usize = 256;
 /// The index at position `i` of `indices`, held inside the axis.
 const KEY: &str = "fn key(i: u32) -> u32 { return u32(clamp(indices(i), 0, i32(p.size) - 1)); }";
 
-/// An axis of `size` elements, and how many elements follow for each.
+/// How an axis lies in a tensor.
 #[derive(Clone, Copy, Debug)]
 struct Axis {
+    outer: usize,
     size: usize,
     inner: usize,
 }
 
 impl Axis {
     fn of(dims: &[u32], axis: usize) -> Self {
-        let (_, rest) = dims.split_at(axis.min(dims.len()));
+        let product = |dims: &[u32]| dims.iter().map(|&size| size as usize).product();
+        let (before, rest) = dims.split_at(axis.min(dims.len()));
         let (size, after) = rest.split_first().map_or((1, rest), |(&size, after)| (size as usize, after));
-        Self { size, inner: after.iter().map(|&size| size as usize).product() }
+        Self { outer: product(before), size, inner: product(after) }
     }
 
     /// Whether slices can be moved as vectors of four.
     fn in_vectors(self, x: &Operand, target: Target) -> bool {
         self.inner.is_multiple_of(4) && Builder::is_aligned(x, target.aligned)
     }
+}
+
+/// Lines that take the element `i` of a result `[block, index, column]` apart, and end invocations that have none. `size` is
+/// the expression for the number of indices. Divisions are dear: none for the remainders, none where there is one block.
+fn take_apart(size: &str, outer: usize) -> String {
+    let block = if outer == 1 {
+        "let block = 0u; let index = slice;".to_owned()
+    } else {
+        format!("let block = slice / {size}; let index = slice - block * {size};")
+    };
+    format!(
+        "let i = group() * 256u + local;\nif (i >= p.count) {{ return; }}\n\
+         let slice = i / p.inner; let column = i - slice * p.inner;\n{block}\n"
+    )
 }
 
 /// `[x, indices]`: out[o, k] ← x[o, indices\[k\]].
@@ -63,12 +79,11 @@ fn take(axis: Axis, x: &Operand, indices: &Operand, y: &Operand, target: Target)
     b.value("size", axis.size);
     b.value("taken", indices.numel);
     b.item(KEY);
-    let main = "let i = group() * 256u + local;
-if (i >= p.count) { return; }
-let slice = i / p.inner;
-let first = (slice / p.taken * p.size + key(slice % p.taken)) * p.inner;
-y_set(i, x(first + i % p.inner));";
-    b.finish(GROUP as u32, [(y.numel / unit).div_ceil(GROUP), 1, 1], main)
+    let main = format!(
+        "{}let first = block * p.size + key(index);\ny_set(i, x(first * p.inner + column));",
+        take_apart("p.taken", axis.outer)
+    );
+    b.finish(GROUP as u32, [(y.numel / unit).div_ceil(GROUP), 1, 1], &main)
 }
 
 /// `[dy, indices]`: zeros, then out[o, indices\[k\]] += dy[o, k] for k = 0, 1, …
@@ -87,7 +102,11 @@ pub(super) fn scatter_add(kernel: &Kernel, axis: usize, target: Target) -> Resul
 
 /// Whether looking through all indices for every element of the result costs less than the dispatches of a sort.
 fn is_direct(indices: usize, elements: usize, target: Target) -> bool {
-    let most: usize = if target.traits.class == Class::Software { 1 << 20 } else { 1 << 24 };
+    let most: usize = match target.traits.class {
+        Class::Discrete => 1 << 24,
+        Class::Integrated => 1 << 22,
+        Class::Software => 1 << 17,
+    };
     indices <= 16 || indices.saturating_mul(elements) <= most
 }
 
@@ -126,24 +145,18 @@ fn sum(
     let lines = if let Some(Sorted { order, starts }) = sorted {
         b.buffer("order", order, Type::U32);
         b.buffer("starts", starts, Type::U32);
-        "let end = starts(slice % p.size + 1u);
-for (var k = starts(slice % p.size); k < end; k++) { total += x((first + order(k)) * p.inner + column); }"
+        "let end = starts(index + 1u);
+for (var k = starts(index); k < end; k++) { total += x((first + order(k)) * p.inner + column); }"
     } else {
         b.operand("indices", indices);
         b.item(KEY);
         "for (var k = 0u; k < p.taken; k++) {
-  if (key(k) == slice % p.size) { total += x((first + k) * p.inner + column); }
+  if (key(k) == index) { total += x((first + k) * p.inner + column); }
 }"
     };
     let main = format!(
-        "let i = group() * 256u + local;
-if (i >= p.count) {{ return; }}
-let slice = i / p.inner;
-let column = i % p.inner;
-let first = slice / p.size * p.taken;
-var total = {}();
-{lines}
-y_set(i, total);",
+        "{}let first = block * p.taken;\nvar total = {}();\n{lines}\ny_set(i, total);",
+        take_apart("p.size", axis.outer),
         ty.name()
     );
     b.finish(GROUP as u32, [(y.numel / unit).div_ceil(GROUP), 1, 1], &main)

@@ -73,7 +73,7 @@ fn slices_are_taken_and_added_as_on_the_cpu() {
 #[test]
 fn both_forms_have_the_same_bits() {
     let Some(mut lab) = Lab::open() else { return };
-    // 512 · 600 · 4 is direct on a GPU and sorted on a processor: a run holds their results against each other.
+    // 512 · 600 · 4 pairs are direct on a GPU and sorted on a processor: a run holds their results against each other.
     let traits = [Class::Discrete, Class::Software].map(Traits::least);
     let mut arena = Arena::default();
     let dy = arena.read(Dtype::F32, &[600, 4], &uneven(2400), 0);

@@ -2,11 +2,10 @@
 //! then one workgroup sums the blocks, tensor by tensor. Both walk by position, so the order depends on the sizes alone:
 //! not on how many tensors a call could bind, nor on whether they allow vectors.
 
-use std::fmt::Write as _;
-
+use super::{choose, find_segment};
 use crate::error::Result;
 use crate::gpu::kernels::shader::{Builder, Call, IMMEDIATE_WORDS, Memory, Type, windows_of};
-use crate::gpu::kernels::{Prepared, Target, output};
+use crate::gpu::kernels::{Prepared, Target, output, share};
 use crate::plan::{Kernel, Operand};
 
 /// Invocations of a workgroup.
@@ -38,7 +37,7 @@ pub(in super::super) fn squared_norm(kernel: &Kernel, target: Target) -> Result<
     for x in tensors {
         let windows = windows_of(target.traits, x.numel);
         let is_full = bound + windows > bindings || FIXED_WORDS + 2 * group.len() + 2 > IMMEDIATE_WORDS;
-        if is_full && !group.is_empty() {
+        if group.last().is_some_and(|last: &&Operand| is_full || !share(last.numel, x.numel, target)) {
             calls.push(blocks_of(&group, sums, first, target)?);
             first += group.iter().map(|x: &&Operand| x.numel.div_ceil(BLOCK)).sum::<usize>();
             group.clear();
@@ -63,39 +62,32 @@ fn blocks_of(tensors: &[&Operand], sums: Memory, first: usize, target: Target) -
     let groups = tensors.iter().map(|x| x.numel.div_ceil(BLOCK)).sum::<usize>();
     b.value("groups", groups);
     b.value("first", first);
-    b.item("var<workgroup> lanes: array<f32, 256>;");
-    let mut main = "var block = group();\nvar sum = 0.0;\n".to_owned();
     for (j, x) in tensors.iter().enumerate() {
         b.buffer(&format!("x{j}"), Memory::Operand(**x), ty);
         b.value(&format!("count_{j}"), x.numel);
-        let read = if vectors {
-            format!("x{j}(k)")
-        } else {
-            let at = |i: usize| format!("x{j}(min(k * 4u + {i}u, p.count_{j} - 1u))");
-            format!("vec4<f32>({}, {}, {}, {})", at(0), at(1), at(2), at(3))
-        };
-        b.item(&format!(
-            "fn sum_{j}(block: u32, local: u32) -> f32 {{
-var sum = vec4<f32>();
+    }
+    b.item("var<workgroup> lanes: array<f32, 256>;");
+    b.item(&choose("x", ty, tensors.len()));
+    let read = if vectors {
+        "x(segment, k)".to_owned()
+    } else {
+        let at = |i: usize| format!("x(segment, min(k * 4u + {i}u, count - 1u))");
+        format!("vec4<f32>({}, {}, {}, {})", at(0), at(1), at(2), at(3))
+    };
+    let main = find_segment(tensors.len(), BLOCK, 1)
+        + &format!(
+            "var squares = vec4<f32>();
 for (var n = 0u; n < 8u; n++) {{
   let k = block * 2048u + n * 256u + local;
-  if (k * 4u < p.count_{j}) {{
-    let x = {read};
-    sum += select(vec4<f32>(), x * x, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.count_{j} - k * 4u));
+  if (k * 4u < count) {{
+    let v = {read};
+    squares += select(vec4<f32>(), v * v, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count - k * 4u));
   }}
 }}
-return (sum.x + sum.y) + (sum.z + sum.w);
-}}"
-        ));
-        // Below 0 it wraps to a number above all later blocks.
-        let _ = writeln!(
-            main,
-            "let blocks_{j} = (p.count_{j} + {}u) / {BLOCK}u;\n\
-             if (block < blocks_{j}) {{ sum = sum_{j}(block, local); }}\nblock -= blocks_{j};",
-            BLOCK - 1
+let sum = (squares.x + squares.y) + (squares.z + squares.w);
+{TREE}
+if (local == 0u && group() < p.groups) {{ sums_set(p.first + group(), lanes[0]); }}"
         );
-    }
-    let _ = write!(main, "{TREE}\nif (local == 0u && group() < p.groups) {{ sums_set(p.first + group(), lanes[0]); }}");
     b.finish(GROUP as u32, [groups, 1, 1], &main)
 }
 

@@ -5,10 +5,11 @@
 use std::fmt::Write as _;
 
 use super::state::{HEADER, OWN};
+use super::{choose, find_segment};
 use crate::error::Result;
 use crate::gpu::kernels::shader::{Builder, Call, IMMEDIATE_WORDS, Memory, Type};
 use crate::gpu::kernels::shape::{part, window_words};
-use crate::gpu::kernels::{Prepared, Target};
+use crate::gpu::kernels::{Prepared, Target, share};
 use crate::plan::Operand;
 use crate::program::op::Segment;
 
@@ -40,6 +41,8 @@ pub(super) struct Slabs<'a> {
     /// What `body` calls them.
     pub(super) names: &'a [&'static str],
     pub(super) steps: &'a Operand,
+    /// How many constants the body knows.
+    pub(super) constants: usize,
     /// What is done to the elements at `i`.
     pub(super) body: &'static str,
 }
@@ -88,7 +91,10 @@ impl Slabs<'_> {
             for piece in self.pieces(*segment, gradient, most, target) {
                 let begin = run.first().map_or(piece.offset, |first| first.offset);
                 let fits = run.len() < longest && piece.end() <= begin + most;
-                if run.last().is_some_and(|last| !fits || !last.leads_to(&piece)) {
+                let joins = |last: &Piece| {
+                    fits && last.leads_to(&piece) && share(last.gradient.numel, piece.gradient.numel, target)
+                };
+                if run.last().is_some_and(|last| !joins(last)) {
                     calls.push(self.call(&run, state, target)?);
                     run.clear();
                 }
@@ -134,48 +140,38 @@ impl Slabs<'_> {
         b.buffer("state", Memory::Scratch { offset: 0, words: state }, Type::F32);
         b.value("parameter", run.first().map_or(0, |piece| piece.parameter));
         b.value("counts", usize::from(run.first().is_some_and(|piece| piece.counts)));
-        b.item(&format!(
-            "var<private> parameter: u32;\nvar<private> left: u32;\n\
-             fn c(i: u32) -> f32 {{ return state(i + 2u); }}\n\
-             fn own(i: u32) -> f32 {{ return state({HEADER}u + parameter * {OWN}u + i); }}"
-        ));
-        b.item(if vectors { MERGE_VECTORS } else { MERGE_WORDS });
-        let mut main = "if (state(0u) == 0.0) { return; }\nvar block = group(); var at = 0u;\n".to_owned();
         let mut groups = 0;
         for (j, piece) in run.iter().enumerate() {
-            b.buffer(&format!("g{j}"), Memory::Operand(piece.gradient), ty);
+            b.buffer(&format!("gradient{j}"), Memory::Operand(piece.gradient), ty);
             b.value(&format!("count_{j}"), piece.gradient.numel);
             groups += piece.gradient.numel.div_ceil(block).max(1);
-            b.item(&self.segment(j, unit));
-            // Later ones see a number above all of theirs once their predecessors' are subtracted.
-            let _ = writeln!(
-                main,
-                "let blocks_{j} = max((p.count_{j} + {}u) / {block}u, 1u);\n\
-                 if (block < blocks_{j}) {{ update_{j}(at, block, local, p.parameter + {j}u); return; }}\n\
-                 block -= blocks_{j}; at += (p.count_{j} + {}u) / {LAYOUT}u * {LAYOUT}u;",
-                block - 1,
-                LAYOUT - 1
-            );
         }
-        b.finish(GROUP as u32, [groups, 1, 1], &main)
-    }
-
-    /// The function that updates a block of segment `j`.
-    fn segment(&self, j: usize, unit: usize) -> String {
-        let (span, body) = (GROUP * EACH, self.body);
-        format!(
-            "fn update_{j}(at: u32, block: u32, local: u32, index: u32) {{
-parameter = index;
-if (p.counts != 0u && block == 0u && local == 0u) {{ steps_set(index, min(steps(index), 2147483646) + 1); }}
-for (var n = 0u; n < {EACH}u; n++) {{
-let k = block * {span}u + n * {GROUP}u + local;
-if (k * {unit}u >= p.count_{j}) {{ return; }}
-left = p.count_{j} - k * {unit}u;
-let i = at / {unit}u + k;
-let g = g{j}(k) * state(1u);
-{body}
+        b.item("var<private> left: u32;");
+        b.item(if vectors { MERGE_VECTORS } else { MERGE_WORDS });
+        b.item(&choose("gradient", ty, run.len()));
+        let mut main = "if (state(0u) == 0.0) { return; }\n".to_owned() + &find_segment(run.len(), block, LAYOUT);
+        main += "let parameter = p.parameter + segment;\nlet scale = state(1u);\n";
+        for c in 0..self.constants {
+            let _ = writeln!(main, "let c{c} = state({}u);", c + 2);
+        }
+        for own in 0..OWN {
+            let _ = writeln!(main, "let own{own} = state({HEADER}u + parameter * {OWN}u + {own}u);");
+        }
+        let _ = write!(
+            main,
+            "if (p.counts != 0u && block == 0u && local == 0u) {{
+  steps_set(parameter, min(steps(parameter), 2147483646) + 1);
 }}
-}}"
-        )
+for (var n = 0u; n < {EACH}u; n++) {{
+let k = (block * {EACH}u + n) * {GROUP}u + local;
+if (k * {unit}u >= count) {{ return; }}
+left = count - k * {unit}u;
+let i = at / {unit}u + k;
+let g = gradient(segment, k) * scale;
+{}
+}}",
+            self.body
+        );
+        b.finish(GROUP as u32, [groups, 1, 1], &main)
     }
 }

@@ -114,8 +114,10 @@ fn walk(
         let index = if d == 0 {
             "rest".to_owned()
         } else {
+            // One division: shaders do not see that a remainder comes with the quotient.
             b.value(&format!("size_{d}"), size);
-            format!("rest % p.size_{d}")
+            let _ = writeln!(main, "let rest_{d} = rest / p.size_{d};");
+            format!("rest - rest_{d} * p.size_{d}")
         };
         let _ = writeln!(main, "let index_{d} = {index};\nat += index_{d} * p.stride_{d};");
         if let Some(place) = place {
@@ -123,7 +125,7 @@ fn walk(
             let _ = writeln!(main, "to += index_{d} * p.place_{d};");
         }
         if d > 0 {
-            let _ = writeln!(main, "rest /= p.size_{d};");
+            let _ = writeln!(main, "rest = rest_{d};");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::GROUP;
 use crate::error::Result;
 use crate::gpu::kernels::shader::{Builder, Call, IMMEDIATE_WORDS, Memory, Type, windows_of};
-use crate::gpu::kernels::{Prepared, Target, output};
+use crate::gpu::kernels::{Prepared, Target, output, share};
 use crate::plan::{Kernel, Operand};
 
 /// Words of a call besides two for each operand.
@@ -29,7 +29,7 @@ pub(in super::super) fn concat(kernel: &Kernel, axis: usize, target: Target) -> 
     for part in parts {
         let windows = windows_of(target.traits, part.0.numel);
         let is_full = bound + windows > bindings || FIXED_WORDS + 2 * group.len() + 2 > IMMEDIATE_WORDS;
-        if is_full && !group.is_empty() {
+        if group.last().is_some_and(|last: &Stretch| is_full || !share(last.0.numel, part.0.numel, target)) {
             calls.push(stretches(&group, y, row, first, target)?);
             first += group.iter().map(|&(_, width)| width).sum::<usize>();
             group.clear();
@@ -57,7 +57,7 @@ fn stretches(parts: &[Stretch], y: &Operand, row: usize, first: usize, target: T
     b.value("row", row / unit);
     b.value("first", first / unit);
     let mut main = "let i = group() * 256u + local;\nif (i >= p.count) { return; }\n\
-                    let line = i / p.span;\nvar column = i % p.span;\nlet to = line * p.row + p.first + column;\n"
+                    let line = i / p.span;\nvar column = i - line * p.span;\nlet to = line * p.row + p.first + column;\n"
         .to_owned();
     for (i, &(x, width)) in parts.iter().enumerate() {
         b.buffer(&format!("x{i}"), Memory::Operand(*x), ty);

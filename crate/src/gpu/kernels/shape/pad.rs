@@ -49,7 +49,8 @@ pub(in super::super) fn pad(kernel: &Kernel, before: &[u32], value: u32, target:
                 "rest".to_owned()
             } else {
                 b.value(&format!("size_{d}"), size);
-                format!("rest % p.size_{d}")
+                let _ = writeln!(main, "let rest_{d} = rest / p.size_{d};");
+                format!("rest - rest_{d} * p.size_{d}")
             };
             // Below the begin it wraps to a number above every size.
             let _ = writeln!(
@@ -58,7 +59,7 @@ pub(in super::super) fn pad(kernel: &Kernel, before: &[u32], value: u32, target:
                  at += index_{d} * step; step *= p.inner_{d};"
             );
             if d > 0 {
-                let _ = writeln!(main, "rest /= p.size_{d};");
+                let _ = writeln!(main, "rest = rest_{d};");
             }
         }
         main += "if (inside) { word = x(at); }\n";
