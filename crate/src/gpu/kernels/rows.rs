@@ -16,8 +16,8 @@ pub(super) const LINE: usize = 4 * LANES;
 /// Elements of a block.
 pub(super) const BLOCK: usize = 8 * LINE;
 
-/// Invocations of a workgroup; more than rows need only where there is one row per workgroup.
-const SIZE: usize = 256;
+/// Invocations of a workgroup that shares rows.
+pub(super) const SIZE: usize = 256;
 
 /// Elements that a workgroup holds at once.
 pub(super) const LONGEST: usize = SIZE / LANES * BLOCK;

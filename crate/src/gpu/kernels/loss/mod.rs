@@ -39,7 +39,7 @@ pub(super) fn cross_entropy(kernel: &Kernel, ignore_index: i32, target: Target) 
             has_top: true,
             term: "decay(a - V(top))",
             of_term: false,
-            scale: "scale = math_log(s)",
+            scale: "scale = log_of(s)",
             result: "",
             // Not ln Σexp − x[target]: the maximum may be large, the difference small.
             last: "log_sums_set(row, top + scale);
@@ -92,35 +92,47 @@ pub(super) fn cross_entropy_grad(kernel: &Kernel, ignore_index: i32, target: Tar
         Prepared::default()
     } else {
         let mut b = Builder::new(target.traits, "cross_entropy_grad").masked();
-        // Four neighbours per invocation, of the same item.
+        // Vectors of four neighbours of the same item. A processor that plays the GPU has no neighbours to share what
+        // belongs to the item with, so that an invocation takes more of it at once.
         let vectors = classes.is_multiple_of(4) && Builder::is_aligned(logits, target.aligned);
-        let (ty, element) = if vectors { ("vec4<f32>", Type::Vec4F32) } else { ("f32", Type::F32) };
+        let (ty, element, width) = if vectors { ("vec4<f32>", Type::Vec4F32, 4) } else { ("f32", Type::F32, 1) };
+        let chunk = if target.traits.class == Class::Software { 32 / width } else { 1 };
         b.buffer("logits", Memory::Operand(*logits), element);
         b.buffer("out", Memory::Operand(*out), element);
         b.operand("targets", targets);
         b.operand("log_sums", log_sums);
         b.operand("upstream", upstream);
-        let width = if vectors { 4 } else { 1 };
-        let cells = logits.numel / width;
+        let per_item = classes / width;
+        let chunks = per_item.div_ceil(chunk);
+        let cells = targets.numel * chunks;
         b.value("cells", cells);
-        b.value("per_item", classes / width);
+        b.value("per_item", per_item);
+        b.value("chunks", chunks);
         b.word("ignored", "i32", Word::Value(ignore_index as u32));
-        let soft = if vectors {
-            "let soft = vec4<f32>(math_decay(x.x), math_decay(x.y), math_decay(x.z), math_decay(x.w));
-let hits = vec4<i32>(class_index - i32(cell % p.per_item * 4u)) == vec4<i32>(0, 1, 2, 3);"
+        let (soft, hits) = if vectors {
+            (
+                "vec4<f32>(math_decay(x.x), math_decay(x.y), math_decay(x.z), math_decay(x.w))",
+                "vec4<i32>(class_index - i32(i * 4u)) == vec4<i32>(0, 1, 2, 3)",
+            )
         } else {
-            "let soft = math_decay(x);\nlet hits = class_index == i32(cell % p.per_item);"
+            ("math_decay(x)", "class_index == i32(i)")
         };
         let main = format!(
             "let cell = group() * 64u + local;
 if (cell >= p.cells) {{ return; }}
-let item = cell / p.per_item;
+let item = cell / p.chunks;
+let first = cell % p.chunks * {chunk}u;
 let class_index = targets(item);
-// Selected, not multiplied by zero: NaN must not get through.
-if (class_index == p.ignored) {{ out_set(cell, {ty}(0.0)); return; }}
-let x = logits(cell) - {ty}(log_sums(item));
-{soft}
-out_set(cell, upstream(item) * select(soft, soft - {ty}(1.0), hits));"
+let log_sum = log_sums(item);
+let g = upstream(item);
+for (var i = first; i < min(first + {chunk}u, p.per_item); i++) {{
+  let at = item * p.per_item + i;
+  let x = logits(at) - {ty}(log_sum);
+  let soft = {soft};
+  let dx = g * select(soft, soft - {ty}(1.0), {hits});
+  // Selected, not multiplied by zero: NaN must not get through.
+  out_set(at, select(dx, {ty}(0.0), class_index == p.ignored));
+}}"
         );
         vec![b.finish(64, [cells.div_ceil(64), 1, 1], &main)?].into()
     };

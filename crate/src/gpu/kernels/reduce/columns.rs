@@ -6,6 +6,7 @@ use super::super::shader::{Builder, Call};
 use super::Stage;
 use crate::error::Result;
 use crate::gpu::Class;
+use crate::program::op::Middle;
 
 /// Elements of a section.
 pub(super) const SECTION: usize = BLOCK * BLOCKS;
@@ -54,11 +55,15 @@ fn centre(stage: &Stage) -> &'static str {
 }
 
 fn alone(stage: &Stage, target: Target) -> Result<Call> {
-    let size = if target.traits.class == Class::Software { 32 } else { 64 };
-    let sections = stage.axes.count.div_ceil(SECTION);
-    let cells = stage.axes.outer * sections * stage.axes.inner;
+    let Middle { outer, count, inner } = stage.axes;
+    // Memory accesses are dear where a processor plays the GPU, and take four words about as fast as one.
+    let is_software = target.traits.class == Class::Software;
+    let columns = is_software && stage.source.is_aligned && inner.is_multiple_of(4) && stage.fold.has_vectors();
+    let size = if is_software { 32 } else { 64 };
+    let sections = count.div_ceil(SECTION);
+    let cells = outer * sections * inner / if columns { 4 } else { 1 };
     let mut b = Builder::new(target.traits, "reduce_columns").masked();
-    stage.declare(&mut b, false);
+    stage.declare(&mut b, columns, columns);
     b.value("cells", cells);
     b.value("sections", sections);
     b.item(&block_item(stage));
@@ -77,7 +82,7 @@ var s = none;
 for (var begin = first; begin < end; begin += {BLOCK}u) {{ s = join(s, block_at(base, begin, end)); }}
 put(cell, base, s);"
     );
-    b.finish(size, [cells.div_ceil(size as usize), 1, 1], &main)
+    b.finish(size as u32, [cells.div_ceil(size), 1, 1], &main)
 }
 
 /// A workgroup has a tile of neighbouring columns, and several invocations for each.
@@ -88,7 +93,7 @@ fn shared(stage: &Stage, blocks: usize, target: Target) -> Result<Call> {
     let sections = stage.axes.count.div_ceil(SECTION);
     let tiles = stage.axes.inner.div_ceil(width);
     let mut b = Builder::new(target.traits, "reduce_columns_shared").masked();
-    stage.declare(&mut b, false);
+    stage.declare(&mut b, false, false);
     b.value("sections", sections);
     b.value("tiles", tiles);
     b.value("groups", stage.axes.outer * sections * tiles);

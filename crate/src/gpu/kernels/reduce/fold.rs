@@ -31,7 +31,7 @@ pub(super) enum Fold {
 }
 
 impl Fold {
-    /// The type that elements are read with.
+    /// The type of elements and of states in memory, one or four at a time.
     pub(super) fn element(self, vectors: bool) -> Type {
         match (self, vectors) {
             (Self::Sum | Self::Deviations, false) => Type::F32,
@@ -41,12 +41,9 @@ impl Fold {
         }
     }
 
-    /// The type that states are written with; of a position, its key's and its own.
-    pub(super) fn state(self) -> Type {
-        match self {
-            Self::Sum | Self::Deviations => Type::F32,
-            Self::Words | Self::Extreme(_) | Self::Position(_) => Type::U32,
-        }
+    /// Whether four columns may be folded at once.
+    pub(super) fn has_vectors(self) -> bool {
+        !matches!(self, Self::Position(_))
     }
 
     /// What joins states of the same kind.
@@ -54,19 +51,19 @@ impl Fold {
         if self == Self::Deviations { Self::Sum } else { self }
     }
 
-    /// `State`, `none` and `join`; for elements that are not states yet, `key`.
-    pub(super) fn items(self, of_states: bool) -> String {
+    /// `State`, `none` and `join`, of one column or of four; for what is found by keys, `key` and `unkey`.
+    pub(super) fn items(self, of_states: bool, vectors: bool) -> String {
         let (state, none, join) = match self {
-            Self::Sum | Self::Deviations => ("f32", "0.0", "a + b"),
-            Self::Words => ("u32", "0u", "a + b"),
-            Self::Extreme(_) => ("u32", "0u", "max(a, b)"),
+            Self::Sum | Self::Deviations => (if vectors { "vec4<f32>" } else { "f32" }, "0.0", "a + b"),
+            Self::Words => (if vectors { "vec4<u32>" } else { "u32" }, "0u", "a + b"),
+            Self::Extreme(_) => (if vectors { "vec4<u32>" } else { "u32" }, "0u", "max(a, b)"),
             Self::Position(_) => {
-                ("vec2<u32>", "vec2<u32>(0u, 0xffffffffu)", "select(a, b, b.x > a.x || (b.x == a.x && b.y < a.y))")
+                ("vec2<u32>", "0u, 0xffffffffu", "select(a, b, b.x > a.x || (b.x == a.x && b.y < a.y))")
             }
         };
         let keys = match self {
-            Self::Extreme(order) => order.keys(of_states, false),
-            Self::Position(order) => order.keys(of_states, true),
+            Self::Extreme(order) => order.keys(of_states, false, vectors),
+            Self::Position(order) => order.keys(of_states, true, false),
             _ => String::new(),
         };
         format!(
@@ -75,16 +72,16 @@ impl Fold {
         )
     }
 
-    /// `value`: the state of the element `at`, whose position on the axis is `i`.
+    /// `value`: the state of the element `at`, whose position on the axis is `i`; of four columns, of the vector `at`.
     pub(super) fn value(self) -> &'static str {
         match self {
             Self::Sum | Self::Words => "fn value(at: u32, i: u32) -> State { return x(at); }",
             Self::Deviations => {
-                "var<private> centre: f32;\n\
-                 fn value(at: u32, i: u32) -> State { let d = x(at) - centre; return d * d; }"
+                "var<private> centre: State;
+fn value(at: u32, i: u32) -> State { let d = x(at) - centre; return d * d; }"
             }
             Self::Extreme(_) => "fn value(at: u32, i: u32) -> State { return key(x(at)); }",
-            Self::Position(_) => "fn value(at: u32, i: u32) -> State { return vec2<u32>(key(x(at)), i); }",
+            Self::Position(_) => "fn value(at: u32, i: u32) -> State { return State(key(x(at)), i); }",
         }
     }
 
@@ -149,26 +146,30 @@ fn narrow(a: Wide) -> State {
 
 impl Order {
     /// `key`, and `unkey`, which turns it back; NaN comes back as the quiet one. For positions −0 equals 0.
-    fn keys(self, of_states: bool, equal_zeros: bool) -> String {
+    fn keys(self, of_states: bool, equal_zeros: bool, vectors: bool) -> String {
+        let ty = if vectors { "vec4<u32>" } else { "u32" };
         let turn = if self.largest { "k" } else { "~k" };
         let key = match (of_states, self.floats) {
             (true, _) => "return bits;".to_owned(),
-            (false, false) => format!("let k = bits ^ 0x80000000u; return {turn};"),
+            (false, false) => format!("let k = bits ^ Word(0x80000000u); return {turn};"),
             (false, true) => {
-                let zeros = if equal_zeros { "select(bits, 0u, bits == 0x80000000u)" } else { "bits" };
+                let zeros = if equal_zeros { "select(bits, Word(0u), bits == Word(0x80000000u))" } else { "bits" };
                 format!(
-                    "let b = {zeros}; let k = select(b | 0x80000000u, ~b, b >= 0x80000000u);\n\
-                     return select({turn}, 0xffffffffu, (b & 0x7fffffffu) > 0x7f800000u);"
+                    "let b = {zeros};
+let k = select(b | Word(0x80000000u), ~b, b >= Word(0x80000000u));
+return select({turn}, Word(0xffffffffu), (b & Word(0x7fffffffu)) > Word(0x7f800000u));"
                 )
             }
         };
         let unkey = if self.floats {
-            format!(
-                "let b = {turn}; return select(select(~b, b ^ 0x80000000u, b >= 0x80000000u), 0x7fc00000u, k == 0xffffffffu);"
-            )
+            "select(select(~b, b ^ Word(0x80000000u), b >= Word(0x80000000u)), Word(0x7fc00000u), k == Word(0xffffffffu))"
         } else {
-            format!("let b = {turn}; return b ^ 0x80000000u;")
+            "b ^ Word(0x80000000u)"
         };
-        format!("fn key(bits: u32) -> u32 {{ {key} }}\nfn unkey(k: u32) -> u32 {{ {unkey} }}")
+        format!(
+            "alias Word = {ty};
+fn key(bits: Word) -> Word {{ {key} }}
+fn unkey(k: Word) -> Word {{ let b = {turn}; return {unkey}; }}"
+        )
     }
 }

@@ -2,8 +2,7 @@
 //! leaves one state per section, until one is left. Within a section the order is fixed by position; so sums depend on
 //! the elements of the axis only, and zeros appended to it change no bit.
 //!
-//! Where `inner` is 1 several invocations share a section (`rows.rs`); otherwise, and wherever invocations that talk to
-//! each other are dear, an invocation has a section for itself (`columns.rs`).
+//! Where `inner` is 1 the elements of a section are neighbours (`rows.rs`), otherwise sections are (`columns.rs`).
 
 mod columns;
 mod fold;
@@ -133,8 +132,11 @@ impl Steps<'_> {
         to: Memory,
         finish: Finish,
     ) -> Result<()> {
-        let in_rows = axes.inner == 1 && self.target.traits.class != Class::Software;
-        let section = if in_rows { rows::SECTION } else { columns::SECTION };
+        let (section, call): (_, fn(&Stage, Target) -> Result<Call>) = match self.target.traits.class {
+            _ if axes.inner > 1 => (columns::SECTION, columns::call),
+            Class::Software => (rows::SECTION_ALONE, rows::call_alone),
+            _ => (rows::SECTION, rows::call),
+        };
         loop {
             let sections = axes.count.div_ceil(section);
             let sink = if sections == 1 {
@@ -145,8 +147,7 @@ impl Steps<'_> {
                 Sink::States(self.scratch.take(words), places)
             };
             let stage = Stage { fold, axes, source, centres, sink };
-            let target = self.target;
-            self.calls.push(if in_rows { rows::call(&stage, target)? } else { columns::call(&stage, target)? });
+            self.calls.push(call(&stage, self.target)?);
             let Sink::States(x, places) = sink else { return Ok(()) };
             source = Source { x, is_aligned: true, of_states: true, places };
             (fold, centres, axes.count) = (fold.of_states(), None, sections);
@@ -156,16 +157,17 @@ impl Steps<'_> {
 
 impl Stage {
     /// Declares what the stage touches and `put(i, base, s)`: writes state `s` of result `i`, whose axis begins at `base`
-    /// and goes on in steps of `p.inner`.
-    fn declare(&self, b: &mut Builder, vectors: bool) {
-        let element = if self.source.of_states && !vectors { self.fold.state() } else { self.fold.element(vectors) };
-        b.buffer("x", self.source.x, element);
+    /// and goes on in steps of `p.inner`. `vectors`: `x` is read in vectors; `columns`: and these are of four columns, in
+    /// which all else counts too.
+    fn declare(&self, b: &mut Builder, vectors: bool, columns: bool) {
+        b.buffer("x", self.source.x, self.fold.element(vectors));
         if let Some(centres) = self.centres {
-            b.buffer("centres", centres, Type::F32);
+            b.buffer("centres", centres, self.fold.element(columns));
         }
         b.value("count", self.axes.count);
-        b.value("inner", self.axes.inner);
-        b.item(&self.fold.items(self.source.of_states));
+        b.value("inner", self.axes.inner / if columns { 4 } else { 1 });
+        b.item(&self.fold.items(self.source.of_states, columns));
+        let state = self.fold.element(columns);
         let mut place = "s.y";
         if let Some(places) = self.source.places {
             b.buffer("places", places, Type::U32);
@@ -173,7 +175,7 @@ impl Stage {
         }
         let put = match self.sink {
             Sink::States(y, None) => {
-                b.buffer("y", y, self.fold.state());
+                b.buffer("y", y, state);
                 "y_set(i, s);".to_owned()
             }
             Sink::States(y, Some(found)) => {
@@ -182,7 +184,7 @@ impl Stage {
                 format!("y_set(i, s.x); found_set(i, {place});")
             }
             Sink::Result(y, finish) => {
-                b.buffer("y", y, self.fold.state());
+                b.buffer("y", y, state);
                 match finish {
                     Finish::Plain => "y_set(i, s);".to_owned(),
                     Finish::Unkey => "y_set(i, unkey(s));".to_owned(),
@@ -193,7 +195,7 @@ impl Stage {
                         b.word("infinity", "f32", Word::Value(f32::INFINITY.to_bits()));
                         b.word("undefined", "f32", Word::Value(f32::NAN.to_bits()));
                         "if (p.divisor > 0.0) { y_set(i, s / p.divisor); }
-                         else { y_set(i, select(p.undefined, p.infinity, s > 0.0)); }"
+                         else { y_set(i, select(State(p.undefined), State(p.infinity), s > State(0.0))); }"
                             .to_owned()
                     }
                 }

@@ -1,7 +1,7 @@
-//! Sections of rows, shared by the invocations of a workgroup.
+//! Sections of rows: shared by the invocations of a workgroup, or one to each invocation.
 
 use super::super::Target;
-use super::super::rows::{INSIDE, LINE, LONGEST, Layout, quad};
+use super::super::rows::{INSIDE, LINE, LONGEST, Layout, SIZE, quad};
 use super::super::shader::{Builder, Call};
 use super::{Stage, Type};
 use crate::error::Result;
@@ -9,24 +9,71 @@ use crate::error::Result;
 /// Elements of a section.
 pub(super) const SECTION: usize = LONGEST;
 
-/// Invocations of a workgroup.
-const SIZE: usize = 256;
+/// Elements of a section where an invocation has it for itself.
+pub(super) const SECTION_ALONE: usize = 256;
+
+/// Elements of a block there: they are joined four by four before they join the rest.
+const BLOCK_ALONE: usize = 16;
+
+/// The call of a stage where a processor plays the GPU. A memory access costs about as much for four words as for one.
+pub(super) fn call_alone(stage: &Stage, target: Target) -> Result<Call> {
+    const WIDTH: usize = 32;
+    let count = stage.axes.count;
+    let sections = count.div_ceil(SECTION_ALONE);
+    let tasks = stage.axes.outer * sections;
+    let b = begin(stage, target, tasks, sections);
+    let zero = if stage.fold.starts_at_zero() { "a = vec4<f32>(0.0) + a;" } else { "" };
+    let later = |inside: bool| {
+        (4..BLOCK_ALONE).step_by(4).fold(String::new(), |steps, k| {
+            let step = format!("a = widen(a, wide(x_quad(base + i + {k}u, i + {k}u, end), i + {k}u, end));");
+            steps + &if inside { format!("    {step}\n") } else { format!("    if (i + {k}u < end) {{ {step} }}\n") }
+        })
+    };
+    let centre = if stage.centres.is_some() { "centre = centres(task / p.sections);" } else { "" };
+    let main = format!(
+        "let task = group() * {WIDTH}u + local;
+if (task >= p.tasks) {{ return; }}
+let first = (task % p.sections) * {SECTION_ALONE}u;
+let end = min(first + {SECTION_ALONE}u, p.count);
+let base = task / p.sections * p.count;
+{centre}
+var s = none;
+for (var i = first; i < end; i += {BLOCK_ALONE}u) {{
+  var a = wide(x_quad(base + i, i, end), i, end);
+  {zero}
+  if (i + {BLOCK_ALONE}u <= end) {{
+{}  }} else {{
+{}  }}
+  s = join(s, narrow(a));
+}}
+put(task, base, s);",
+        later(true),
+        later(false)
+    );
+    b.finish(WIDTH as u32, [tasks.div_ceil(WIDTH), 1, 1], &main)
+}
+
+/// What both ways of working declare.
+fn begin<'a>(stage: &Stage, target: Target<'a>, tasks: usize, sections: usize) -> Builder<'a> {
+    let vectors = stage.source.is_aligned && stage.axes.count.is_multiple_of(4);
+    let mut b = Builder::new(target.traits, "reduce_rows").masked();
+    stage.declare(&mut b, vectors, false);
+    b.value("tasks", tasks);
+    b.value("sections", sections);
+    let element = if stage.fold.element(false) == Type::F32 { "f32" } else { "u32" };
+    b.item(INSIDE);
+    b.item(&quad("x", element, vectors));
+    b.item(stage.fold.wide());
+    b
+}
 
 /// The call of a stage.
 pub(super) fn call(stage: &Stage, target: Target) -> Result<Call> {
     let count = stage.axes.count;
     let layout = Layout::new(count, SIZE);
-    let vectors = stage.source.is_aligned && count.is_multiple_of(4);
     let sections = count.div_ceil(SECTION);
     let tasks = stage.axes.outer * sections;
-    let mut b = Builder::new(target.traits, "reduce_rows").masked();
-    stage.declare(&mut b, vectors);
-    b.value("tasks", tasks);
-    b.value("sections", sections);
-    let element = if stage.fold.state() == Type::F32 { "f32" } else { "u32" };
-    b.item(INSIDE);
-    b.item(&quad("x", element, vectors));
-    b.item(stage.fold.wide());
+    let mut b = begin(stage, target, tasks, sections);
     b.item(&layout.joined("all", "State", "join"));
     let centre = if stage.centres.is_some() { "centre = centres(task / p.sections);" } else { "" };
     let zero = if stage.fold.starts_at_zero() { "a = vec4<f32>(0.0) + a;" } else { "" };

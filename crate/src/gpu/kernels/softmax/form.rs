@@ -1,19 +1,19 @@
 //! How rows that are normalised are laid over invocations, for softmax and for the losses made of it. What is computed
 //! comes as a [`Work`]; here is only who does it, and in which order sums are taken: by position (`rows.rs`), so −∞
-//! appended to a row changes no bit where rows have neighbours.
+//! appended to a row changes no bit of it.
 
 use std::fmt::Write as _;
 
 use super::super::Target;
-use super::super::rows::{BLOCK, INSIDE, LANES, LINE, LONGEST, Layout, quad};
+use super::super::rows::{BLOCK, INSIDE, LANES, LINE, LONGEST, Layout, SIZE, quad};
 use super::super::shader::{Builder, Call, Memory, Type, Word};
 use crate::error::Result;
 use crate::gpu::Class;
 use crate::plan::Operand;
 use crate::program::op::Middle;
 
-/// Invocations of a workgroup that shares rows.
-const SIZE: usize = 256;
+/// Elements of a row up to which a processor that plays the GPU is better off without workgroups.
+const MOST_ALONE: usize = 1024;
 
 /// What is computed of every row.
 pub(in super::super) struct Work<'a> {
@@ -41,26 +41,29 @@ pub(in super::super) struct Work<'a> {
 /// Who does it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Form {
-    /// An invocation has a short row for itself, in registers.
-    Alone,
+    /// An invocation has a row for itself; it holds it in registers, or goes over it several times.
+    Alone { vectors: bool, held: bool },
     /// Invocations share a row; they hold it in registers, or go over it several times.
     Shared { layout: Layout, vectors: bool, held: bool },
-    /// An invocation has a column for itself, and goes over it several times.
-    Columns,
+    /// An invocation has a column, or four of them, for itself, and goes over it several times.
+    Columns { vectors: bool },
 }
 
 impl Form {
     fn new(work: &Work, axes: Middle, target: Target) -> Self {
         let is_software = target.traits.class == Class::Software;
-        if axes.inner > 1 {
-            return Self::Columns;
-        }
-        if axes.count <= if is_software { LINE } else { LANES } {
-            return Self::Alone;
-        }
         let operands = [Some(work.a), work.b, work.out];
         let aligned = operands.into_iter().flatten().all(|x| Builder::is_aligned(x, target.aligned));
+        if axes.inner > 1 {
+            // Invocations are not scarce where a processor plays the GPU; memory accesses are dear.
+            return Self::Columns { vectors: is_software && aligned && axes.inner.is_multiple_of(4) };
+        }
         let vectors = aligned && axes.count.is_multiple_of(4);
+        // Of rows as short as that, a memory transaction of a GPU has several.
+        let shortest = if is_software { MOST_ALONE } else { LANES };
+        if axes.count <= shortest {
+            return Self::Alone { vectors, held: axes.count <= LINE };
+        }
         // Where a processor plays the GPU, one vector of it has a row, so that its barriers wait for nobody.
         let (longest, size) = if is_software { (BLOCK, LANES) } else { (LONGEST, SIZE) };
         let layout = Layout::new(axes.count.min(longest), size);
@@ -68,7 +71,8 @@ impl Form {
     }
 
     fn vectors(self) -> bool {
-        matches!(self, Self::Shared { vectors: true, .. })
+        let (Self::Alone { vectors, .. } | Self::Shared { vectors, .. } | Self::Columns { vectors }) = self;
+        vectors
     }
 }
 
@@ -90,42 +94,55 @@ pub(in super::super) fn call(
     buffer("a", Some(work.a));
     buffer("b", work.b);
     buffer("out", work.out);
-    b.value("rows", axes.outer * axes.inner);
     b.value("count", axes.count);
     if work.has_top {
         b.word("lowest", "f32", Word::Value(f32::NEG_INFINITY.to_bits()));
     }
     declare(&mut b);
+    if axes.inner == 1 {
+        b.value("rows", axes.outer);
+    }
     let (size, groups, main) = match form {
-        Form::Alone => alone(&mut b, work, axes),
+        Form::Alone { vectors, held: true } => alone_held(&mut b, work, axes, vectors),
+        Form::Alone { vectors, held: false } => alone(&mut b, work, axes, vectors),
         Form::Shared { layout, vectors, held } => shared(&mut b, work, axes, layout, vectors, held),
-        Form::Columns => columns(&mut b, work, axes),
+        Form::Columns { vectors } => columns(&mut b, work, axes, vectors),
     };
     b.finish(size as u32, [groups, 1, 1], &main)
 }
 
 /// Texts that all forms share; elements are seen as `V`.
 impl Work<'_> {
-    fn items(&self, vector: &str) -> String {
-        let decay = if vector == "f32" {
-            "math_decay(v)"
-        } else {
-            "V(math_decay(v.x), math_decay(v.y), math_decay(v.z), math_decay(v.w))"
+    /// `V` is what one memory access brings, `S` what is known of a row or a column, of each of the `V`'s where they are
+    /// columns.
+    fn items(&self, vectors: bool, columns: bool) -> String {
+        let each = |f: &str, ty| {
+            if vectors && (ty == "V" || columns) {
+                format!("{ty}({f}(v.x), {f}(v.y), {f}(v.z), {f}(v.w))")
+            } else {
+                format!("{f}(v)")
+            }
         };
+        let vector = if vectors { "vec4<f32>" } else { "f32" };
+        let known = if columns { vector } else { "f32" };
         let Self { term, result, .. } = self;
         let mut text = format!(
             "alias V = {vector};
-var<private> top: f32;
-var<private> scale: f32;
-fn decay(v: V) -> V {{ return {decay}; }}
+alias S = {known};
+var<private> top: S;
+var<private> scale: S;
+fn decay(v: V) -> V {{ return {}; }}
+fn log_of(v: S) -> S {{ return {}; }}
 fn higher(a: V, b: V) -> V {{ return select(a, b, b > a); }}
 fn term(a: V, b: V) -> V {{ return {term}; }}
-"
+",
+            each("math_decay", "V"),
+            each("math_log", "S")
         );
         if self.out.is_some() {
             let _ = writeln!(text, "fn result(a: V, b: V) -> V {{ return {result}; }}");
         }
-        if vector != "f32" {
+        if !columns {
             text += "fn higher_of(a: f32, b: f32) -> f32 { return select(a, b, b > a); }
 fn sum_of(a: f32, b: f32) -> f32 { return a + b; }
 fn highest(v: V) -> f32 { return higher_of(higher_of(v.x, v.y), higher_of(v.z, v.w)); }
@@ -150,15 +167,33 @@ fn narrow(v: V) -> f32 { return (v.x + v.y) + (v.z + v.w); }
     }
 }
 
-fn alone(b: &mut Builder, work: &Work, axes: Middle) -> (usize, usize, String) {
+/// Invocations of a workgroup whose invocations do not know of each other.
+fn loners(b: &Builder) -> usize {
+    if b.traits().class == Class::Software { 32 } else { 64 }
+}
+
+/// The sum of what up to eight invocations would have, as those would take it: see [`Layout::joined`].
+fn sum_of_lanes(lanes: usize, lane: impl Fn(usize) -> String) -> String {
+    let one = |k: usize| (k < lanes).then(|| lane(k));
+    let both = |a: Option<String>, b: Option<String>| match (a, b) {
+        (Some(a), Some(b)) => Some(format!("({a} + {b})")),
+        (a, b) => a.or(b),
+    };
+    let pair = |k: usize| both(one(k), one(k + 4));
+    both(both(pair(0), pair(2)), both(pair(1), pair(3))).unwrap_or_default()
+}
+
+fn alone_held(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) -> (usize, usize, String) {
     const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
-    let count = axes.count;
+    let (count, size) = (axes.count, loners(b));
     let quads = count.div_ceil(4);
-    b.item(&work.items("vec4<f32>"));
-    let size = if b.traits().class == Class::Software { 32 } else { 64 };
+    b.item(&work.items(true, false));
     let mut main =
         format!("let row = group() * {size}u + local;\nif (row >= p.rows) {{ return; }}\nlet base = row * {count}u;\n");
     let load = |name: &str, quad: usize| {
+        if vectors {
+            return format!("{name}((base >> 2u) + {quad}u)");
+        }
         let parts = (4 * quad..4 * quad + 4)
             .map(|i| if i < count { format!("{name}(base + {i}u)") } else { work.fill().to_owned() });
         format!("V({})", parts.collect::<Vec<_>>().join(", "))
@@ -177,23 +212,78 @@ fn alone(b: &mut Builder, work: &Work, axes: Middle) -> (usize, usize, String) {
             let _ = writeln!(main, "a{k} = t{k};");
         }
     }
-    // As the invocations of a row would: see `Layout::joined`.
-    let lane = |k: usize| (k < quads).then(|| format!("narrow(t{k})"));
-    let both = |a: Option<String>, b: Option<String>| match (a, b) {
-        (Some(a), Some(b)) => Some(format!("({a} + {b})")),
-        (a, b) => a.or(b),
-    };
-    let pair = |k: usize| both(lane(k), lane(k + 4));
-    let sum = both(both(pair(0), pair(2)), both(pair(1), pair(3))).unwrap_or_else(|| "0.0".to_owned());
+    let sum = sum_of_lanes(quads, |k| format!("narrow(t{k})"));
     let _ = writeln!(main, "let s = 0.0 + {sum};\n{};", work.scale);
     for k in 0..quads {
         if work.out.is_none() {
             break;
         }
         let _ = writeln!(main, "let r{k} = result(a{k}, b{k});");
+        if vectors {
+            let _ = writeln!(main, "out_set((base >> 2u) + {k}u, r{k});");
+            continue;
+        }
         for (component, i) in COMPONENTS.iter().zip(4 * k..count) {
             let _ = writeln!(main, "out_set(base + {i}u, r{k}.{component});");
         }
+    }
+    (size, axes.outer.div_ceil(size), main + work.last)
+}
+
+fn alone(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) -> (usize, usize, String) {
+    let size = loners(b);
+    b.item(&work.items(true, false));
+    b.item(&access(work, vectors));
+    let mut main = format!(
+        "let row = group() * {size}u + local;
+if (row >= p.rows) {{ return; }}
+let base = row * p.count;
+let end = p.count;
+"
+    );
+    let second = work.second("load_b(base + i, i, end)");
+    if work.has_top {
+        let _ = writeln!(
+            main,
+            "var t = V({});
+for (var i = 0u; i < end; i += 4u) {{ t = higher(t, load_a(base + i, i, end)); }}
+top = highest(t);",
+            work.fill()
+        );
+    }
+    let lanes = |text: &dyn Fn(usize) -> String| (0..LANES).map(text).collect::<Vec<_>>().join("\n");
+    let _ = writeln!(
+        main,
+        "{}
+for (var first = 0u; first < end; first += {BLOCK}u) {{
+{}
+for (var line = first; line < min(first + {BLOCK}u, end); line += {LINE}u) {{
+{}
+}}
+{}
+}}
+let s = {};
+{};",
+        lanes(&|k| format!("var mine{k} = 0.0;")),
+        lanes(&|k| format!("var sums{k} = V(0.0);")),
+        lanes(&|k| format!(
+            "{{ let i = line + {}u; if (i < end) {{ sums{k} += term(load_a(base + i, i, end), {second}); }} }}",
+            4 * k
+        )),
+        lanes(&|k| format!("mine{k} += narrow(sums{k});")),
+        sum_of_lanes(LANES, |k| format!("mine{k}")),
+        work.scale
+    );
+    if work.out.is_some() {
+        let element = work.element("a_here", "b_here");
+        let _ = writeln!(
+            main,
+            "for (var i = 0u; i < end; i += 4u) {{
+  let a_here = load_a(base + i, i, end);
+  let b_here = {second};
+  store(base + i, i, end, {element});
+}}"
+        );
     }
     (size, axes.outer.div_ceil(size), main + work.last)
 }
@@ -237,7 +327,7 @@ fn shared(
     vectors: bool,
     held: bool,
 ) -> (usize, usize, String) {
-    b.item(&work.items("vec4<f32>"));
+    b.item(&work.items(true, false));
     b.item(&access(work, vectors));
     if work.has_top {
         b.item(&layout.joined("highest_of_row", "f32", "higher_of"));
@@ -312,29 +402,36 @@ fn long_row(work: &Work, layout: Layout) -> String {
 /// Rows of a column that are summed before their sum joins the rest.
 const PART: usize = 32;
 
-fn columns(b: &mut Builder, work: &Work, axes: Middle) -> (usize, usize, String) {
-    b.value("inner", axes.inner);
-    b.item(&work.items("f32"));
-    let size = if b.traits().class == Class::Software { 32 } else { 64 };
+fn columns(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) -> (usize, usize, String) {
+    let size = loners(b);
+    // Counted in what one access brings.
+    let inner = axes.inner / if vectors { 4 } else { 1 };
+    let cells = axes.outer * inner;
+    b.value("inner", inner);
+    b.value("cells", cells);
+    b.item(&work.items(vectors, true));
     let mut main = format!(
         "let row = group() * {size}u + local;
-if (row >= p.rows) {{ return; }}
+if (row >= p.cells) {{ return; }}
 let base = row / p.inner * p.count * p.inner + row % p.inner;
 let end = base + p.count * p.inner;
 "
     );
     if work.has_top {
-        main += "top = p.lowest;
+        main += "top = S(p.lowest);
 for (var at = base; at < end; at += p.inner) { top = higher(top, a(at)); }
 ";
     }
     let second = work.second("b(at)");
     let _ = writeln!(
         main,
-        "var s = 0.0;
-for (var first = base; first < end; first += {PART}u * p.inner) {{
-  var part = 0.0;
-  for (var at = first; at < min(first + {PART}u * p.inner, end); at += p.inner) {{ part += term(a(at), {second}); }}
+        "var s = S(0.0);
+for (var first = 0u; first < p.count; first += {PART}u) {{
+  var part = S(0.0);
+  for (var i = first; i < min(first + {PART}u, p.count); i++) {{
+    let at = base + i * p.inner;
+    part += term(a(at), {second});
+  }}
   s += part;
 }}
 {};",
@@ -351,5 +448,5 @@ for (var first = base; first < end; first += {PART}u * p.inner) {{
 }}"
         );
     }
-    (size, (axes.outer * axes.inner).div_ceil(size), main + work.last)
+    (size, cells.div_ceil(size), main + work.last)
 }

@@ -24,7 +24,7 @@ pub(super) fn forward(kernel: &Kernel, log: bool, axes: Middle, target: Target) 
         has_top: true,
         term: "decay(a - V(top))",
         of_term: !log,
-        scale: if log { "scale = math_log(s)" } else { "scale = 1.0 / s" },
+        scale: if log { "scale = log_of(s)" } else { "scale = 1.0 / s" },
         result: if log { "(a - V(top)) - V(scale)" } else { "a * scale" },
         last: "",
     };
