@@ -1,0 +1,126 @@
+//! An invocation has a row for itself. Sums are taken as eight invocations would take them (`rows.rs`).
+
+use std::fmt::Write as _;
+
+use super::super::super::rows::{BLOCK, LANES, LINE};
+use super::super::super::shader::Builder;
+use super::{Work, access, loners};
+use crate::program::op::Middle;
+
+/// The sum of what up to eight invocations would have, as those would take it: see `Layout::joined`.
+fn sum_of_lanes(lanes: usize, lane: impl Fn(usize) -> String) -> String {
+    let one = |k: usize| (k < lanes).then(|| lane(k));
+    let both = |a: Option<String>, b: Option<String>| match (a, b) {
+        (Some(a), Some(b)) => Some(format!("({a} + {b})")),
+        (a, b) => a.or(b),
+    };
+    let pair = |k: usize| both(one(k), one(k + 4));
+    both(both(pair(0), pair(2)), both(pair(1), pair(3))).unwrap_or_default()
+}
+
+/// With the row in registers: invocations of a workgroup, workgroups, and what they run.
+pub(super) fn held(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) -> (usize, usize, String) {
+    const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
+    let (count, size) = (axes.count, loners(b));
+    let quads = count.div_ceil(4);
+    b.item(&work.items(true, false));
+    let mut main =
+        format!("let row = group() * {size}u + local;\nif (row >= p.rows) {{ return; }}\nlet base = row * {count}u;\n");
+    let load = |name: &str, quad: usize| {
+        if vectors {
+            return format!("{name}((base >> 2u) + {quad}u)");
+        }
+        let parts = (4 * quad..4 * quad + 4)
+            .map(|i| if i < count { format!("{name}(base + {i}u)") } else { work.fill().to_owned() });
+        format!("V({})", parts.collect::<Vec<_>>().join(", "))
+    };
+    for k in 0..quads {
+        let _ = writeln!(main, "var a{k} = {};", load("a", k));
+        let _ = writeln!(main, "let b{k} = {};", work.second(&load("b", k)));
+    }
+    if work.has_top {
+        let top = (1..quads).fold("a0".to_owned(), |top, k| format!("higher({top}, a{k})"));
+        let _ = writeln!(main, "top = highest({top});");
+    }
+    for k in 0..quads {
+        let _ = writeln!(main, "let t{k} = term(a{k}, b{k});");
+        if work.of_term {
+            let _ = writeln!(main, "a{k} = t{k};");
+        }
+    }
+    let sum = sum_of_lanes(quads, |k| format!("narrow(t{k})"));
+    let _ = writeln!(main, "let s = 0.0 + {sum};\n{};", work.scale);
+    for k in 0..quads {
+        if work.out.is_none() {
+            break;
+        }
+        let _ = writeln!(main, "let r{k} = result(a{k}, b{k});");
+        if vectors {
+            let _ = writeln!(main, "out_set((base >> 2u) + {k}u, r{k});");
+            continue;
+        }
+        for (component, i) in COMPONENTS.iter().zip(4 * k..count) {
+            let _ = writeln!(main, "out_set(base + {i}u, r{k}.{component});");
+        }
+    }
+    (size, axes.outer.div_ceil(size), main + work.last)
+}
+
+/// Going over the row several times; the same.
+pub(super) fn swept(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) -> (usize, usize, String) {
+    let size = loners(b);
+    b.item(&work.items(true, false));
+    b.item(&access(work, vectors));
+    let mut main = format!(
+        "let row = group() * {size}u + local;
+if (row >= p.rows) {{ return; }}
+let base = row * p.count;
+let end = p.count;
+"
+    );
+    let second = work.second("load_b(base + i, i, end)");
+    if work.has_top {
+        let _ = writeln!(
+            main,
+            "var t = V({});
+for (var i = 0u; i < end; i += 4u) {{ t = higher(t, load_a(base + i, i, end)); }}
+top = highest(t);",
+            work.fill()
+        );
+    }
+    let lanes = |text: &dyn Fn(usize) -> String| (0..LANES).map(text).collect::<Vec<_>>().join("\n");
+    let _ = writeln!(
+        main,
+        "{}
+for (var first = 0u; first < end; first += {BLOCK}u) {{
+{}
+for (var line = first; line < min(first + {BLOCK}u, end); line += {LINE}u) {{
+{}
+}}
+{}
+}}
+let s = {};
+{};",
+        lanes(&|k| format!("var mine{k} = 0.0;")),
+        lanes(&|k| format!("var sums{k} = V(0.0);")),
+        lanes(&|k| format!(
+            "{{ let i = line + {}u; if (i < end) {{ sums{k} += term(load_a(base + i, i, end), {second}); }} }}",
+            4 * k
+        )),
+        lanes(&|k| format!("mine{k} += narrow(sums{k});")),
+        sum_of_lanes(LANES, |k| format!("mine{k}")),
+        work.scale
+    );
+    if work.out.is_some() {
+        let element = work.element("a_here", "b_here");
+        let _ = writeln!(
+            main,
+            "for (var i = 0u; i < end; i += 4u) {{
+  let a_here = load_a(base + i, i, end);
+  let b_here = {second};
+  store(base + i, i, end, {element});
+}}"
+        );
+    }
+    (size, axes.outer.div_ceil(size), main + work.last)
+}
