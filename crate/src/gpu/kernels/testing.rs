@@ -1,11 +1,12 @@
 //! What tests of kernels share: operands without a plan, validation by naga without a GPU, and [`Lab`], which runs
 //! prepared steps on whatever adapter there is, without the device around them.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Prepared;
-use super::shader::{Call, Memory, Word};
+use super::shader::{Call, Memory, Shader, Word};
 use crate::cpu::elementwise::scalar;
 use crate::dtype::Dtype;
 use crate::gpu::adapter::{self, Opened};
@@ -56,6 +57,7 @@ pub struct Lab {
     pub traits: Traits,
     checked: Pipelines,
     unchecked: Pipelines,
+    validated: HashSet<Arc<Shader>>,
 }
 
 /// What a run leaves.
@@ -89,7 +91,13 @@ impl Lab {
             let opened = found.open().unwrap();
             let pipelines = |unchecked| Pipelines::new(opened.device.clone(), unchecked);
             let (checked, unchecked) = (pipelines(false), pipelines(true));
-            Some(Mutex::new(Self { traits: found.description.limits, checked, unchecked, opened }))
+            Some(Mutex::new(Self {
+                traits: found.description.limits,
+                checked,
+                unchecked,
+                opened,
+                validated: HashSet::new(),
+            }))
         });
         if lab.is_none() {
             let required = std::env::var("REQUIRE_DEVICES").unwrap_or_default();
@@ -125,7 +133,9 @@ impl Lab {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for call in std::iter::repeat_n(&prepared.calls, times).flatten() {
-            validate(call);
+            if self.validated.insert(call.shader.clone()) {
+                validate(call);
+            }
             let place = |memory: usize| match &call.memory[memory] {
                 Memory::Operand(operand) => {
                     assert!(operand.location.offset + operand.numel <= arena.len(), "{operand:?}");

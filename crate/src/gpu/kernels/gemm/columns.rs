@@ -77,17 +77,21 @@ impl Columns<'_> {
         }
         b.value("rows", self.rows);
         b.value("cols", self.cols / lanes);
-        b.item(&format!("fn derivative(dy: f32, saved: f32) -> f32 {{ return {}; }}", self.formula()));
+        let derivative = |dy: &str, saved: &str| activation_grad(self.activation.function(), dy, saved);
         let value = match (self.saved, vectors) {
             (None, _) => "dy(at)".to_owned(),
-            (Some(_), false) => "derivative(dy(at), saved(at))".to_owned(),
+            (Some(_), false) => derivative("dy(at)", "saved(at)"),
             (Some(_), true) => "four(dy(at), saved(at))".to_owned(),
         };
-        if vectors {
-            b.item(
-                "fn four(dy: vec4<f32>, saved: vec4<f32>) -> vec4<f32> { return vec4<f32>(derivative(dy.x, saved.x), \
-                 derivative(dy.y, saved.y), derivative(dy.z, saved.z), derivative(dy.w, saved.w)); }",
-            );
+        if vectors && self.saved.is_some() {
+            let lane = |lane: &str| derivative(&format!("dy.{lane}"), &format!("saved.{lane}"));
+            b.item(&format!(
+                "fn four(dy: vec4<f32>, saved: vec4<f32>) -> vec4<f32> {{ return vec4<f32>({}, {}, {}, {}); }}",
+                lane("x"),
+                lane("y"),
+                lane("z"),
+                lane("w")
+            ));
         }
         let keep = if self.dz.is_some() { "dz_set(at, value);" } else { "" };
         let (zero, add) = (format!("var sum = {}();", ty.name()), "sum += value;");
@@ -104,13 +108,6 @@ impl Columns<'_> {
         );
         let count = Self::strips(self.rows) * (self.cols / lanes);
         b.finish(SIZE as u32, [count.div_ceil(SIZE), 1, 1], &main)
-    }
-
-    fn formula(&self) -> String {
-        match self.saved {
-            Some(_) => activation_grad(self.activation.function(), "dy", "saved"),
-            None => "dy".to_owned(),
-        }
     }
 
     fn total(&self, strips: Memory, bias: &Operand, target: Target) -> Result<Call> {

@@ -61,12 +61,11 @@ impl Epilogue {
             store.push_str(&write_four("z", "z", vectors));
         }
         b.item(&format!("fn store(at: u32, col: u32, sum: vec4<f32>, bias: vec4<f32>) {{\n{store}}}"));
-        b.item(&self.function());
         if self.in_two_passes() {
             let finish = if vectors {
                 format!("let z = c(at >> 2u);\nc_set(at >> 2u, {});\n", self.activated("z"))
             } else {
-                "for (var i = 0u; i < min(4u, p.n - col); i++) { c_set(at + i, activation(c(at + i))); }\n".to_owned()
+                format!("for (var i = at; i < at + min(4u, p.n - col); i++) {{ c_set(i, {}); }}\n", self.lane("c(i)"))
             };
             b.item(&format!("fn finish(at: u32, col: u32) {{\n{finish}}}"));
         }
@@ -76,11 +75,12 @@ impl Epilogue {
         if self.activation == Activation::None {
             return z.to_owned();
         }
-        format!("vec4<f32>(activation({z}.x), activation({z}.y), activation({z}.z), activation({z}.w))")
+        let lane = |lane| self.lane(&format!("{z}.{lane}"));
+        format!("vec4<f32>({}, {}, {}, {})", lane("x"), lane("y"), lane("z"), lane("w"))
     }
 
-    fn function(&self) -> String {
-        format!("fn activation(z: f32) -> f32 {{ return {}; }}", activation(self.activation.function(), "z"))
+    fn lane(&self, z: &str) -> String {
+        activation(self.activation.function(), z)
     }
 }
 

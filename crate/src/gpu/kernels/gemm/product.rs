@@ -13,8 +13,9 @@ use std::fmt::Write as _;
 
 use super::super::shader::{Builder, Memory, Type, Word};
 use super::super::{Prepared, Target};
+use super::choose::{self, Family};
 use super::epilogue::Epilogue;
-use super::{choose, empty, rows, simt, software};
+use super::{empty, rows, simt, software};
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Traits};
 
@@ -112,12 +113,17 @@ impl Product {
             return Ok(());
         }
         let family = choose::family(target.traits, self.m, self.n, self.k, self.items());
+        self.dispatch(family, target, to)
+    }
+
+    /// Adds the dispatches of this family.
+    pub fn dispatch(&self, family: Family, target: Target, to: &mut Prepared) -> Result<()> {
         let (tile_m, tile_n) = family.tile();
         for part in self.parts(target.traits, tile_m, self.n.div_ceil(tile_n)) {
             to.calls.push(match family {
-                choose::Family::Simt(tile) => simt::call(self, tile, part, target)?,
-                choose::Family::Rows(workers) => rows::call(self, workers, part, target)?,
-                choose::Family::Software(tile) => software::call(self, tile, part, target)?,
+                Family::Simt(tile) => simt::call(self, tile, part, target)?,
+                Family::Rows(workers) => rows::call(self, workers, part, target)?,
+                Family::Software(tile) => software::call(self, tile, part, target)?,
             });
         }
         Ok(())

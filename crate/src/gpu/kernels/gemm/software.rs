@@ -125,7 +125,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Four terms.
+    /// Four terms. All that is loaded stands in front: every load is a loop over the lanes there, around which sums
+    /// would be spilled.
     fn quad(&mut self) {
         let (a, b) = (self.product.a, self.product.b);
         for group in 0..self.tile.rows / LANES {
@@ -155,8 +156,10 @@ impl Writer<'_> {
                     );
                 }
             }
-            for row in 0..self.tile.rows {
-                let (group, inside) = (row / LANES, row % LANES);
+        }
+        for row in 0..self.tile.rows {
+            let (group, inside) = (row / LANES, row % LANES);
+            for (step, name) in NAMES.into_iter().enumerate() {
                 let value = if a.along_k {
                     format!("subgroupBroadcast(x{group}.{name}, {inside}u)")
                 } else {

@@ -1,60 +1,169 @@
 //! `matmul` and `linear`.
 
+use super::choose::Family;
 use super::*;
-
-/// Which result is checked how.
-struct Shape {
-    m: usize,
-    k: usize,
-    n: usize,
-}
 
 fn matrix_dims(transposed: bool, rows: usize, cols: usize) -> [usize; 2] {
     if transposed { [cols, rows] } else { [rows, cols] }
 }
 
-/// Sizes at and around every edge that texts distinguish.
-fn sizes(numbers: &mut Numbers) -> Shape {
-    let pick = |numbers: &mut Numbers, from: &[usize]| from[numbers.below(from.len())];
-    Shape {
-        m: pick(numbers, &[1, 2, 3, 5, 8, 9, 12, 16, 17, 31, 32, 33, 64, 65, 100, 129]),
-        k: pick(numbers, &[1, 2, 3, 4, 5, 8, 15, 16, 17, 20, 33, 64, 100, 255, 256, 257, 260, 512, 530]),
-        n: pick(numbers, &[1, 2, 3, 4, 5, 7, 8, 10, 16, 31, 32, 33, 36, 63, 64, 65, 100, 128, 132]),
+/// Families with their tiles, as adapters of every class would choose them.
+fn families(traits: &Traits) -> Vec<Family> {
+    let software = |rows, vectors| Family::Software(software::Tile { rows, vectors });
+    let simt = |rows, cols| Family::Simt(simt::Tile { rows, cols });
+    let mut families = vec![simt(32, 32), simt(64, 64), simt(64, 128), simt(128, 64), simt(128, 128)];
+    families.extend([1, 2, 4, 8].map(Family::Rows));
+    if traits.subgroup == Some(8) {
+        families.extend([software(8, 1), software(16, 1), software(16, 2)]);
     }
+    families
+}
+
+/// Sizes at and around every edge that texts distinguish.
+fn sizes(numbers: &mut Numbers, case: usize, family: Family) -> [usize; 3] {
+    let pick = |numbers: &mut Numbers, from: &[usize]| from[numbers.below(from.len())];
+    let m = match family {
+        Family::Rows(_) => 1 + numbers.below(8),
+        _ => pick(numbers, &[1, 2, 3, 5, 8, 9, 12, 16, 17, 31, 32, 33, 64, 65, 129]),
+    };
+    let k: &[usize] = match (family, case % 4) {
+        (Family::Rows(1), 0 | 2) => &[4, 20, 256],
+        (Family::Rows(1), _) => &[1, 33, 255],
+        (Family::Rows(2), 0 | 2) => &[260, 300, 512],
+        (Family::Rows(2), _) => &[257, 511],
+        (Family::Rows(4), 0 | 2) => &[516, 700, 1024],
+        (Family::Rows(4), _) => &[513, 1001],
+        // More blocks than workers too.
+        (Family::Rows(_), 0 | 2) => &[1028, 2048, 2304],
+        (Family::Rows(_), _) => &[1025, 2049, 2305],
+        (_, 0) => &[4, 8, 20, 64, 240, 256],
+        (_, 1) => &[1, 2, 3, 5, 15, 17, 33, 255],
+        (_, 2) => &[260, 512, 524],
+        _ => &[257, 530],
+    };
+    let n: &[usize] =
+        if case & 4 == 0 { &[4, 8, 16, 32, 36, 64, 100, 128, 132] } else { &[1, 2, 3, 5, 7, 10, 31, 33, 63, 65] };
+    [m, pick(numbers, k), pick(numbers, n)]
 }
 
 #[test]
 fn products_stay_within_the_bound_and_integers_are_exact() {
     let Some(mut lab) = Lab::open() else { return };
-    let disguises = disguises(&lab.traits);
     let mut numbers = Numbers(1);
-    for case in 0..60 {
-        let Shape { m, k, n } = sizes(&mut numbers);
-        let (ta, tb, integers) = (numbers.below(4) == 0, numbers.below(4) == 0, case % 3 == 0);
-        let mut fill = |count| if integers { numbers.integers(count) } else { numbers.reals(count) };
-        let (x, y) = (fill(m * k), fill(k * n));
-        let shift = |numbers: &mut Numbers| if numbers.below(6) == 0 { 1 + numbers.below(3) } else { 0 };
-        let mut memory = Memory16::default();
-        let a = memory.input(&matrix_dims(ta, m, k), &x, shift(&mut numbers));
-        let b = memory.input(&matrix_dims(tb, k, n), &y, shift(&mut numbers));
-        let c = memory.result(&[m, n]);
-        let op = Op::Matmul { transpose_a: ta, transpose_b: tb };
-        let traits = &disguises[case % 3];
-        let prepared = prepare(&kernel(op, vec![Some(a), Some(b)], vec![c]), traits);
-        let results = memory.run(&mut lab, &prepared, case % 2 == 0);
-        let a = Stored { data: &x, rows: m, cols: k, transposed: ta };
-        let b = Stored { data: &y, rows: k, cols: n, transposed: tb };
-        for row in 0..m {
-            for col in 0..n {
-                let ((sum, size), got) = (exact(a, b, row, col), f64::from(results[0][row * n + col]));
-                let most = if integers { 0.0 } else { gamma(roundings(k)) * size };
-                assert!(
-                    (got - sum).abs() <= most,
-                    "{} {m} {k} {n} {ta} {tb} at {row} {col}: {got} is not {sum}",
-                    prepared.calls[0].shader.name
-                );
+    let (traits, aligned) = (lab.traits.clone(), Aligned::default());
+    let (mut cases, mut texts) = (0, std::collections::HashSet::new());
+    for (at, family) in families(&traits).into_iter().enumerate() {
+        // Compiling takes the time, not running, and longest for large tiles: these meet fewer of the kinds.
+        let (rows, cols) = family.tile();
+        let kinds = if rows * cols > 4096 { 4 } else { 10 };
+        for kind in (0..kinds).map(|kind| (kind * 13 + at * 5) % 32) {
+            let (ta, tb) = (kind & 8 != 0, kind & 16 != 0);
+            for round in 0..21 {
+                let [m, k, n] = sizes(&mut numbers, kind, family);
+                let integers = round % 3 == 0;
+                let mut fill = |count| if integers { numbers.integers(count) } else { numbers.reals(count) };
+                let (x, y) = (fill(m * k), fill(k * n));
+                let mut memory = Memory16::default();
+                let shift = usize::from(kind % 8 == 7);
+                let a = memory.input(&matrix_dims(ta, m, k), &x, shift);
+                let b = memory.input(&matrix_dims(tb, k, n), &y, 2 * shift);
+                let epilogue = Epilogue::plain(Memory::Operand(memory.result(&[m, n])));
+                let product = Product {
+                    a: side(&a, !ta, aligned),
+                    b: side(&b, tb, aligned),
+                    m,
+                    n,
+                    k,
+                    batch: Vec::new(),
+                    epilogue,
+                };
+                let mut prepared = Prepared::default();
+                let target = Target { traits: &traits, aligned };
+                product.dispatch(family, target, &mut prepared).unwrap();
+                texts.extend(prepared.calls.iter().map(|call| call.shader.clone()));
+                let results = memory.run(&mut lab, &prepared, (kind + at) % 2 == 0);
+                let a = Stored { data: &x, rows: m, cols: k, transposed: ta };
+                let b = Stored { data: &y, rows: k, cols: n, transposed: tb };
+                for (row, col) in (0..m).flat_map(|row| (0..n).map(move |col| (row, col))) {
+                    let ((sum, size), got) = (exact(a, b, row, col), f64::from(results[0][row * n + col]));
+                    let most = if integers { 0.0 } else { gamma(roundings(k)) * size };
+                    let error = (got - sum).abs();
+                    assert!(error <= most, "{family:?} {m} {k} {n} {ta} {tb} at {row} {col}: {got} is not {sum}");
+                }
+                cases += 1;
             }
         }
+    }
+    eprintln!("{cases} products by {} texts", texts.len());
+    assert!(cases >= 2000, "{cases}");
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_family() {
+    let Some(mut lab) = Lab::open() else { return };
+    let mut numbers = Numbers(5);
+    let (traits, aligned) = (lab.traits.clone(), Aligned::default());
+    let target = Target { traits: &traits, aligned };
+    for (k, n) in [(1000, 36), (300, 10), (1030, 33), (64, 64)] {
+        let (x, w, bias) = (numbers.reals(40 * k), numbers.reals(k * n), numbers.reals(n));
+        let mut bits: Vec<Vec<u32>> = Vec::new();
+        for family in families(&traits) {
+            // Workers are a question of K alone.
+            if matches!(family, Family::Rows(workers) if workers != rows::workers(k)) {
+                continue;
+            }
+            let counts: &[usize] = if matches!(family, Family::Rows(_)) { &[1, 5, 8] } else { &[1, 7, 40] };
+            for &m in counts {
+                let mut memory = Memory16::default();
+                let a = memory.input(&[m, k], &x[..m * k], 0);
+                let b = memory.input(&[k, n], &w, 0);
+                let bias = Some(memory.input(&[n], &bias, 0));
+                let to = Memory::Operand(memory.result(&[m, n]));
+                let epilogue = Epilogue { to, bias, activation: Activation::Silu, z: None };
+                let product = Product {
+                    a: side(&a, true, aligned),
+                    b: side(&b, false, aligned),
+                    m,
+                    n,
+                    k,
+                    batch: Vec::new(),
+                    epilogue,
+                };
+                let mut prepared = Prepared::default();
+                product.dispatch(family, target, &mut prepared).unwrap();
+                let result = &memory.run(&mut lab, &prepared, true)[0];
+                for (row, result) in result.chunks(n).enumerate() {
+                    let result: Vec<u32> = result.iter().map(|x| x.to_bits()).collect();
+                    match bits.get(row) {
+                        Some(first) => assert_eq!(first, &result, "{family:?}: row {row} of {m}, K = {k}, N = {n}"),
+                        None => bits.push(result),
+                    }
+                }
+            }
+        }
+        assert_eq!(bits.len(), 40);
+    }
+}
+
+#[test]
+fn operands_of_several_windows_and_products_in_parts_change_nothing() {
+    let Some(mut lab) = Lab::open() else { return };
+    let whole = lab.traits.clone();
+    let mut numbers = Numbers(6);
+    let (m, k, n) = (100, 260, 64);
+    let (x, w) = (numbers.reals(3 * m * k), numbers.reals(k * n));
+    let mut memory = Memory16::default();
+    let inputs = vec![Some(memory.input(&[3, m, k], &x, 0)), Some(memory.input(&[k, n], &w, 0))];
+    let step = kernel(Op::Matmul { transpose_a: false, transpose_b: false }, inputs, vec![memory.result(&[3, m, n])]);
+    for traits in disguises(&whole) {
+        let expected = memory.run(&mut lab, &prepare(&step, &traits), true);
+        let narrow = Traits { binding_bytes: 64 << 10, ..traits.clone() };
+        let prepared = prepare(&step, &narrow);
+        assert!(prepared.calls[0].windows.len() > 3);
+        lab.traits.binding_bytes = narrow.binding_bytes;
+        let got = memory.run(&mut lab, &prepared, true);
+        lab.traits.binding_bytes = whole.binding_bytes;
+        assert!(got == expected);
     }
 }
 
