@@ -10,6 +10,7 @@ mod frame;
 mod handle;
 mod health;
 pub mod kernels;
+pub mod lab;
 mod physical;
 pub mod pipeline;
 mod recorder;

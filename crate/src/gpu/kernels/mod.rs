@@ -18,7 +18,7 @@ mod canary;
 mod chain;
 pub mod gate;
 mod gather;
-mod gemm;
+pub mod gemm;
 mod indices;
 mod loss;
 mod math;

@@ -1,6 +1,8 @@
 //! Which family computes a product, and with which tile: a table by class of adapter. Of M it asks only to which of at
 //! most three classes it belongs, so a product of given K and N meets at most three pipelines.
 
+use std::fmt;
+
 use super::rows;
 use super::simt;
 use super::software;
@@ -8,7 +10,7 @@ use crate::gpu::{Class, Traits};
 
 /// A family with its tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Family {
+pub enum Family {
     /// Tiles in workgroup memory.
     Simt(simt::Tile),
     /// Few rows; so many blocks of K at a time.
@@ -18,6 +20,15 @@ pub(super) enum Family {
 }
 
 impl Family {
+    /// All families with all their tiles that an adapter can run for these sizes: to measure them beside each other. Those
+    /// for software adapters are slow, and left out, elsewhere.
+    pub fn all(traits: &Traits, m: usize, k: usize) -> Vec<Self> {
+        let simt = simt::TILES.into_iter().filter(|tile| tile.fits(traits)).map(Self::Simt);
+        let rows = (m <= rows::ROWS).then(|| Self::Rows(rows::workers(k)));
+        let software = has_lanes(traits).then_some(software::TILES).into_iter().flatten().map(Self::Software);
+        software.chain(rows).chain(simt).collect()
+    }
+
     /// Rows and columns of C that a workgroup computes.
     pub fn tile(self) -> (usize, usize) {
         match self {
@@ -26,6 +37,22 @@ impl Family {
             Self::Software(tile) => tile.size(),
         }
     }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (rows, columns) = self.tile();
+        match self {
+            Self::Simt(_) => write!(f, "tiles {rows}x{columns}"),
+            Self::Rows(workers) => write!(f, "few rows, {workers} blocks"),
+            Self::Software(_) => write!(f, "software {rows}x{columns}"),
+        }
+    }
+}
+
+/// Whether an adapter is what [`software`] is written for.
+fn has_lanes(traits: &Traits) -> bool {
+    traits.class == Class::Software && traits.subgroup == Some(8)
 }
 
 /// Workgroups that keep an adapter busy. Adapters do not tell how many they run at a time; these are of the usual sizes.
@@ -39,7 +66,7 @@ fn fill(class: Class) -> usize {
 
 /// The choice.
 pub(super) fn family(traits: &Traits, m: usize, n: usize, k: usize, items: usize) -> Family {
-    if traits.class == Class::Software && traits.subgroup == Some(8) {
+    if has_lanes(traits) {
         // Larger tiles are a tenth faster and take twice as long to compile.
         let rows = if m <= 8 { 8 } else { 16 };
         return Family::Software(software::Tile { rows, vectors: if n > 32 && rows > 8 { 2 } else { 1 } });

@@ -16,9 +16,11 @@ mod tests;
 use super::shader::{Aligned, Builder, Memory};
 use super::{Prepared, Target, input, output};
 use crate::cpu::activation::Activation;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Kernel, Operand};
+use crate::program::Op;
 use crate::program::op::Wanted;
+pub use choose::Family;
 use columns::Columns;
 use epilogue::Epilogue;
 use product::{BatchDim, Product, Side, axis, collapse};
@@ -33,11 +35,33 @@ fn product_of(dims: &[u32]) -> usize {
 
 /// `[a, b]` → c.
 pub(super) fn matmul(kernel: &Kernel, transpose_a: bool, transpose_b: bool, target: Target) -> Result<Prepared> {
-    let (a, b, c) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
     let mut prepared = Prepared::default();
-    if c.numel == 0 {
-        return Ok(prepared);
+    if output(kernel, 0)?.numel > 0 {
+        matrices(kernel, transpose_a, transpose_b, target)?.prepare(target, &mut prepared)?;
     }
+    Ok(prepared)
+}
+
+/// A `matmul` that is not empty by a family of the caller's choice, one of [`Family::all`]: for measuring.
+///
+/// # Errors
+/// As [`prepare`](super::prepare); [`Error::Internal`] for another operation or an empty one.
+pub fn matmul_by(kernel: &Kernel, family: Family, target: Target) -> Result<Prepared> {
+    let mut prepared = Prepared::default();
+    let Op::Matmul { transpose_a, transpose_b } = kernel.op else {
+        return Err(Error::Internal(format!("{:?} is no matmul", kernel.op)));
+    };
+    let product = matrices(kernel, transpose_a, transpose_b, target)?;
+    if [product.m, product.n, product.k, product.items()].contains(&0) {
+        return Err(Error::Internal("an empty product has no family".into()));
+    }
+    product.dispatch(family, target, &mut prepared)?;
+    Ok(prepared)
+}
+
+/// A `matmul` as a product.
+fn matrices(kernel: &Kernel, transpose_a: bool, transpose_b: bool, target: Target) -> Result<Product> {
+    let (a, b, c) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
     let mut m = axis(&c.dims, 2)?;
     let (n, k) = (axis(&c.dims, 1)?, axis(&a.dims, if transpose_a { 2 } else { 1 })?);
     let mut batch = batches(a, b, c);
@@ -47,8 +71,7 @@ pub(super) fn matmul(kernel: &Kernel, transpose_a: bool, transpose_b: bool, targ
     }
     let (left, right) = (side(a, !transpose_a, target.aligned), side(b, transpose_b, target.aligned));
     let epilogue = Epilogue::plain(Memory::Operand(*c));
-    Product { a: left, b: right, m, n, k, batch, epilogue }.prepare(target, &mut prepared)?;
-    Ok(prepared)
+    Ok(Product { a: left, b: right, m, n, k, batch, epilogue })
 }
 
 /// The batch of a product of matrices: all dimensions of c but the last two, with the steps of a and b.

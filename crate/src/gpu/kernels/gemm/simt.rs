@@ -12,16 +12,30 @@ use crate::gpu::Traits;
 
 /// Rows and columns of a tile: 32 by 32, or any of 64 and 128.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Tile {
+pub struct Tile {
     /// Rows.
     pub rows: usize,
     /// Columns.
     pub cols: usize,
 }
 
+/// All there are.
+pub(super) const TILES: [Tile; 5] = [
+    Tile { rows: 32, cols: 32 },
+    Tile { rows: 64, cols: 64 },
+    Tile { rows: 64, cols: 128 },
+    Tile { rows: 128, cols: 64 },
+    Tile { rows: 128, cols: 128 },
+];
+
 const NAMES: [&str; 4] = ["x", "y", "z", "w"];
 
 impl Tile {
+    /// Whether an adapter has the workgroups for it.
+    pub(super) fn fits(self, traits: &Traits) -> bool {
+        self.threads() <= traits.workgroup_size as usize
+    }
+
     /// Blocks of four that an invocation has along an extent: they lie 64 apart, so that neighbours read neighbours.
     const fn quads(extent: usize) -> usize {
         extent.div_ceil(64)

@@ -12,12 +12,16 @@ use crate::error::Result;
 
 /// Rows of a tile (a multiple of 8), and vectors of columns per lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Tile {
+pub struct Tile {
     /// Rows.
     pub rows: usize,
     /// Vectors of four columns in each lane.
     pub vectors: usize,
 }
+
+/// All there are.
+pub(super) const TILES: [Tile; 3] =
+    [Tile { rows: 8, vectors: 1 }, Tile { rows: 16, vectors: 1 }, Tile { rows: 16, vectors: 2 }];
 
 /// Lanes of the subgroup.
 const LANES: usize = 8;

@@ -67,7 +67,7 @@ impl Case {
             outcome
         });
         assert!(outcomes[0].arena == outcomes[1].arena);
-        std::mem::replace(&mut outcomes[0], Outcome { arena: Vec::new(), cell: [0; 3], seconds: 0.0 })
+        std::mem::replace(&mut outcomes[0], Outcome { arena: Vec::new(), cell: [0; 3] })
     }
 
     fn output(&self, outcome: &Outcome, position: usize) -> Vec<f32> {

@@ -1,6 +1,7 @@
 //! Products on an adapter against f64, and every text through naga. Results lie between canaries: nothing but a result and
 //! its padding may be written.
 
+mod families;
 mod gradients;
 mod products;
 mod texts;
@@ -11,7 +12,6 @@ use super::*;
 use crate::dtype::Dtype;
 use crate::gpu::{Class, Traits};
 use crate::plan::ALIGN;
-use crate::program::Op;
 
 /// What no kernel may write over.
 const CANARY: u32 = 0xDEAD_BEEF;
