@@ -69,7 +69,7 @@ pub(super) fn family(traits: &Traits, m: usize, n: usize, k: usize, items: usize
     if has_lanes(traits) {
         // Larger tiles are a tenth faster and take twice as long to compile.
         let rows = if m <= 8 { 8 } else { 16 };
-        return Family::Software(software::Tile { rows, vectors: if n > 32 && rows > 8 { 2 } else { 1 } });
+        return Family::Software(software::Tile { rows, vectors: if n > 32 { 2 } else { 1 } });
     }
     if m <= rows::ROWS {
         return Family::Rows(rows::workers(k));

@@ -7,13 +7,13 @@ fn gradients_of_linear_stay_within_the_bound() {
     let Some(mut lab) = Lab::open() else { return };
     let mut numbers = Numbers(4);
     for traits in &disguises(&lab.traits) {
-        for (m, k, n) in [(1, 3, 5), (9, 20, 8), (130, 33, 36), (300, 36, 10)] {
+        for (m, k, n) in [(0, 3, 5), (4, 3, 0), (1, 3, 5), (9, 20, 8), (130, 33, 36), (300, 36, 10)] {
             for activation in [Activation::None, Activation::Relu, Activation::Tanh] {
                 for bits in [1, 2, 4, 7] {
                     let wanted = Wanted { dx: bits & 1 != 0, dweight: bits & 2 != 0, dbias: bits & 4 != 0 };
                     let (dy, saved) = (numbers.reals(m * n), numbers.reals(m * n));
                     let (x, w) = (numbers.reals(m * k), numbers.reals(k * n));
-                    let mut memory = Memory16::default();
+                    let mut memory = Layout::default();
                     let needs = activation != Activation::None;
                     let inputs = vec![
                         Some(memory.input(&[m, n], &dy, 0)),
@@ -53,6 +53,30 @@ fn gradients_of_linear_stay_within_the_bound() {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_zeros_change_no_bit_of_the_bias_nor_does_the_adapter() {
+    let Some(mut lab) = Lab::open() else { return };
+    let mut numbers = Numbers(7);
+    let wanted = Wanted { dx: false, dweight: false, dbias: true };
+    for n in [36, 5] {
+        let dy = numbers.reals(1000 * n);
+        let mut first: Option<Vec<u32>> = None;
+        for traits in &disguises(&lab.traits) {
+            for zeros in [0, 1, 24, 25, 300] {
+                let mut dy = dy.clone();
+                dy.resize((1000 + zeros) * n, 0.0);
+                let mut memory = Layout::default();
+                let inputs = vec![Some(memory.input(&[1000 + zeros, n], &dy, 0)), None, None, None];
+                let outputs = vec![memory.result(&[n])];
+                let op = Op::LinearGrad { activation: Activation::None, wanted };
+                let result = memory.run(&mut lab, &prepare(&kernel(op, inputs, outputs), traits), true).remove(0);
+                let bits: Vec<u32> = result.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(first.get_or_insert_with(|| bits.clone()), &bits, "{n} {zeros}");
             }
         }
     }

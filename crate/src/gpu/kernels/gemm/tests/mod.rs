@@ -45,12 +45,12 @@ impl Numbers {
 
 /// Memory being laid out: operands and results with canaries in between.
 #[derive(Default)]
-struct Memory16 {
+struct Layout {
     words: Vec<u32>,
     results: Vec<Operand>,
 }
 
-impl Memory16 {
+impl Layout {
     /// An operand of these numbers, `shift` elements behind a multiple of 16.
     fn input(&mut self, dims: &[usize], numbers: &[f32], shift: usize) -> Operand {
         self.words.resize(self.words.len().next_multiple_of(ALIGN) + shift, CANARY);

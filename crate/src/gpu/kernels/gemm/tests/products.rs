@@ -14,7 +14,7 @@ fn families(traits: &Traits) -> Vec<Family> {
     let mut families = vec![simt(32, 32), simt(64, 64), simt(64, 128), simt(128, 64), simt(128, 128)];
     families.extend([1, 2, 4, 8].map(Family::Rows));
     if traits.subgroup == Some(8) {
-        families.extend([software(8, 1), software(16, 1), software(16, 2)]);
+        families.extend([software(8, 1), software(8, 2), software(16, 1), software(16, 2)]);
     }
     families
 }
@@ -55,15 +55,15 @@ fn products_stay_within_the_bound_and_integers_are_exact() {
     for (at, family) in families(&traits).into_iter().enumerate() {
         // Compiling takes the time, not running, and longest for large tiles: these meet fewer of the kinds.
         let (rows, cols) = family.tile();
-        let kinds = if rows * cols > 4096 { 4 } else { 10 };
+        let kinds = if rows * cols > 4096 { 3 } else { 7 };
         for kind in (0..kinds).map(|kind| (kind * 13 + at * 5) % 32) {
             let (ta, tb) = (kind & 8 != 0, kind & 16 != 0);
-            for round in 0..21 {
+            for round in 0..27 {
                 let [m, k, n] = sizes(&mut numbers, kind, family);
                 let integers = round % 3 == 0;
                 let mut fill = |count| if integers { numbers.integers(count) } else { numbers.reals(count) };
                 let (x, y) = (fill(m * k), fill(k * n));
-                let mut memory = Memory16::default();
+                let mut memory = Layout::default();
                 let shift = usize::from(kind % 8 == 7);
                 let a = memory.input(&matrix_dims(ta, m, k), &x, shift);
                 let b = memory.input(&matrix_dims(tb, k, n), &y, 2 * shift);
@@ -104,7 +104,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_family() {
     let mut numbers = Numbers(5);
     let (traits, aligned) = (lab.traits.clone(), Aligned::default());
     let target = Target { traits: &traits, aligned };
-    for (k, n) in [(1000, 36), (300, 10), (1030, 33), (64, 64)] {
+    for (k, n) in [(1000, 36), (1030, 33)] {
         let (x, w, bias) = (numbers.reals(40 * k), numbers.reals(k * n), numbers.reals(n));
         let mut bits: Vec<Vec<u32>> = Vec::new();
         for family in families(&traits) {
@@ -114,7 +114,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_family() {
             }
             let counts: &[usize] = if matches!(family, Family::Rows(_)) { &[1, 5, 8] } else { &[1, 7, 40] };
             for &m in counts {
-                let mut memory = Memory16::default();
+                let mut memory = Layout::default();
                 let a = memory.input(&[m, k], &x[..m * k], 0);
                 let b = memory.input(&[k, n], &w, 0);
                 let bias = Some(memory.input(&[n], &bias, 0));
@@ -146,13 +146,35 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_family() {
 }
 
 #[test]
+fn not_a_number_times_zero_is_not_a_number() {
+    let Some(mut lab) = Lab::open() else { return };
+    let (traits, aligned) = (lab.traits.clone(), Aligned::default());
+    let (m, k, n) = (3, 20, 36);
+    let (x, mut w) = (vec![0.0; m * k], vec![1.0; k * n]);
+    w[7 * n + 5] = f32::NAN;
+    w[19 * n + 35] = f32::INFINITY;
+    for family in families(&traits) {
+        let mut memory = Layout::default();
+        let (a, b) = (memory.input(&[m, k], &x, 0), memory.input(&[k, n], &w, 0));
+        let epilogue = Epilogue::plain(Memory::Operand(memory.result(&[m, n])));
+        let product =
+            Product { a: side(&a, true, aligned), b: side(&b, false, aligned), m, n, k, batch: Vec::new(), epilogue };
+        let mut prepared = Prepared::default();
+        product.dispatch(family, Target { traits: &traits, aligned }, &mut prepared).unwrap();
+        for (at, y) in memory.run(&mut lab, &prepared, true)[0].iter().enumerate() {
+            assert!(if matches!(at % n, 5 | 35) { y.is_nan() } else { *y == 0.0 }, "{family:?} {at} {y}");
+        }
+    }
+}
+
+#[test]
 fn operands_of_several_windows_and_products_in_parts_change_nothing() {
     let Some(mut lab) = Lab::open() else { return };
     let whole = lab.traits.clone();
     let mut numbers = Numbers(6);
     let (m, k, n) = (100, 260, 64);
     let (x, w) = (numbers.reals(3 * m * k), numbers.reals(k * n));
-    let mut memory = Memory16::default();
+    let mut memory = Layout::default();
     let inputs = vec![Some(memory.input(&[3, m, k], &x, 0)), Some(memory.input(&[k, n], &w, 0))];
     let step = kernel(Op::Matmul { transpose_a: false, transpose_b: false }, inputs, vec![memory.result(&[3, m, n])]);
     for traits in disguises(&whole) {
@@ -176,7 +198,7 @@ fn the_epilogue_adds_the_bias_and_keeps_z() {
             for activation in [Activation::None, Activation::Relu, Activation::GeluTanh, Activation::Sigmoid] {
                 for save_z in [false, true] {
                     let (x, w, bias) = (numbers.reals(m * k), numbers.reals(k * n), numbers.reals(n));
-                    let mut memory = Memory16::default();
+                    let mut memory = Layout::default();
                     let inputs = vec![
                         Some(memory.input(&[m, k], &x, 0)),
                         Some(memory.input(&[k, n], &w, 0)),
@@ -235,7 +257,7 @@ fn batches_are_single_products_and_stretched_operands_are_read_again() {
                 for (ta, tb) in [(false, false), (true, true)] {
                     let count = |dims: &[usize]| dims.iter().product::<usize>();
                     let (x, y) = (numbers.integers(count(a_batch) * m * k), numbers.integers(count(b_batch) * k * n));
-                    let mut memory = Memory16::default();
+                    let mut memory = Layout::default();
                     let a = memory.input(&[a_batch, &matrix_dims(ta, m, k)[..]].concat(), &x, 0);
                     let b = memory.input(&[b_batch, &matrix_dims(tb, k, n)[..]].concat(), &y, 0);
                     let c = memory.result(&[c_batch, &[m, n][..]].concat());

@@ -25,7 +25,7 @@ fn what_is_empty_needs_no_memory() {
 fn families() -> Vec<Family> {
     let software = |rows, vectors| Family::Software(software::Tile { rows, vectors });
     let simt = |rows, cols| Family::Simt(simt::Tile { rows, cols });
-    let mut families = vec![software(8, 1), software(16, 1), software(16, 2)];
+    let mut families = vec![software(8, 1), software(8, 2), software(16, 1), software(16, 2)];
     families.extend([1, 2, 4, 8].map(Family::Rows));
     families.extend([(32, 32), (64, 64), (64, 128), (128, 64), (128, 128)].map(|(rows, cols)| simt(rows, cols)));
     families
