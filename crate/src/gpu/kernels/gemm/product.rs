@@ -134,7 +134,8 @@ impl Product {
         const GIGA: f64 = 1e9;
         let most = match traits.class {
             Class::Discrete => 200.0 * GIGA,
-            Class::Integrated | Class::Software => 20.0 * GIGA,
+            Class::Integrated => 20.0 * GIGA,
+            Class::Software => 2.5 * GIGA,
         };
         let (items, tiles) = (self.items(), self.m.div_ceil(tile_m));
         let per_tile = 2.0 * self.k as f64 * self.n as f64 * tile_m as f64;
