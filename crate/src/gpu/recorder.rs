@@ -258,7 +258,7 @@ mod tests {
         let pipeline = pipelines.pipeline(&shader).unwrap().clone();
         let range = Range { buffer: 0, offset: 0, size: 64 };
         let group = pipelines.group(&[range], |_| Some(&buffer)).unwrap();
-        recorder.dispatch(&pipeline, group, &300_000_000_u32.to_ne_bytes(), [1, 1, 1]);
+        recorder.dispatch(&pipeline, group, &2_000_000_000_u32.to_ne_bytes(), [1, 1, 1]);
         recorder.submit().unwrap();
         let started = Instant::now();
         let error = loop {

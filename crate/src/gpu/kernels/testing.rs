@@ -84,6 +84,8 @@ impl Lab {
             }
         }
         let lab = &mut self.inner;
+        // Tests may have made its bindings smaller.
+        lab.traits.clone_from(&self.traits);
         let loaded = lab.load(arena, prepared.scratch, settings).unwrap();
         lab.run(prepared, &loaded, settings, 1).unwrap();
         let (arena, cell) = (lab.arena(&loaded, 0, arena.len()).unwrap(), lab.cell(&loaded).unwrap());

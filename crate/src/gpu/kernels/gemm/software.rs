@@ -20,8 +20,12 @@ pub struct Tile {
 }
 
 /// All there are.
-pub(super) const TILES: [Tile; 3] =
-    [Tile { rows: 8, vectors: 1 }, Tile { rows: 16, vectors: 1 }, Tile { rows: 16, vectors: 2 }];
+pub(super) const TILES: [Tile; 4] = [
+    Tile { rows: 8, vectors: 1 },
+    Tile { rows: 8, vectors: 2 },
+    Tile { rows: 16, vectors: 1 },
+    Tile { rows: 16, vectors: 2 },
+];
 
 /// Lanes of the subgroup.
 const LANES: usize = 8;

@@ -10,7 +10,7 @@ fn all_families_have_the_same_bits() {
     let target = Target { traits: &traits, aligned: Aligned::default() };
     for (m, k, n) in [(7, 530, 36), (70, 300, 33)] {
         let (x, y) = (numbers.reals(m * k), numbers.reals(k * n));
-        let mut memory = Memory16::default();
+        let mut memory = Layout::default();
         let (a, b) = (memory.input(&[m, k], &x, 0), memory.input(&[k, n], &y, 0));
         let c = memory.result(&[m, n]);
         let product = kernel(Op::Matmul { transpose_a: false, transpose_b: false }, vec![Some(a), Some(b)], vec![c]);

@@ -83,8 +83,8 @@ fn long_products_are_cut_into_parts_that_meet() {
     let dims = [[m, k], [k, n], [m, n]].map(|dims| operand(Dtype::F32, &words(&dims), 0));
     let op = Op::Matmul { transpose_a: false, transpose_b: false };
     let prepared = prepare(&kernel(op, vec![Some(dims[0]), Some(dims[1])], vec![dims[2]]), &traits);
-    // 2.35 TFLOP by 20 GFLOP.
-    assert!((110..140).contains(&prepared.calls.len()), "{}", prepared.calls.len());
+    // 2.35 TFLOP by 2.5 GFLOP.
+    assert!((900..1100).contains(&prepared.calls.len()), "{}", prepared.calls.len());
     assert!(prepared.calls.windows(2).all(|pair| pair[0].shader == pair[1].shader));
 
     let to = Memory::Operand(dims[2]);
