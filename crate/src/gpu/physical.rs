@@ -36,6 +36,7 @@ pub struct Gpu {
     /// The cells of checks of data.
     pub faults: Faults,
     staging: Staging,
+    #[cfg(debug_assertions)]
     device: wgpu::Device,
 }
 
@@ -73,6 +74,7 @@ impl Gpu {
             maker,
             health,
             description,
+            #[cfg(debug_assertions)]
             device,
         })
     }
@@ -204,6 +206,7 @@ impl Gpu {
     }
 
     /// Ends the device, as a driver that fails would: for tests of what happens then.
+    #[cfg(debug_assertions)]
     pub fn destroy(&self) {
         self.device.destroy();
         self.health.lose("it was destroyed");
