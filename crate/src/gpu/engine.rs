@@ -213,7 +213,7 @@ impl Engine {
         let mut taint = union(operands().filter_map(|operand| frame.tainted(operand)));
         let mut cell = 0;
         if let Some(check) = prepared.check {
-            let fresh = gpu.faults.cell(check, Some(planned.place(step)))?;
+            let fresh = gpu.faults.cell(check, Some(planned.place(step)), taint.as_ref())?;
             cell = fresh.word();
             self.checks.push(Arc::clone(&fresh));
             let own: Taint = Arc::new([fresh]);
@@ -331,7 +331,15 @@ impl Engine {
     /// What waits for the outcome of all checks so far.
     fn learn(&mut self, gpu: &mut Gpu, then: Then) -> Begun {
         let mut cells = std::mem::take(&mut self.checks);
-        cells.retain(|cell| matches!(cell.outcome(), Outcome::Unknown));
+        cells.retain(|cell| match cell.outcome() {
+            Outcome::Unknown => true,
+            Outcome::Fine => false,
+            Outcome::Failed(failure) => {
+                // Found out by a read, which may have told another one.
+                self.unread.push(&failure);
+                false
+            }
+        });
         let mut outcomes = Reading::new();
         let begun = match span(&cells) {
             Some(span) => gpu.download_cells(&mut outcomes, span),

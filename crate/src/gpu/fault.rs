@@ -3,6 +3,7 @@
 //! step that changes something in place looks at the cells of its operands first, on the GPU. So no step waits for the
 //! host, and nothing wrong is read or applied.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::kernels::{Check, gate};
@@ -20,18 +21,26 @@ const CELLS: u32 = 1 << 16;
 /// Bytes of a cell.
 const BYTES: u64 = WORDS as u64 * 4;
 
+/// What a cell has turned out to say, once that has been read.
+type Known = Arc<OnceLock<Option<Arc<Failure>>>>;
+
 /// The check that a cell belongs to.
 struct Subject {
     check: Check,
     place: Option<Place>,
+    /// The outcomes that the operands of the step suffer from. If one of them is a failure, the step was not to run, and
+    /// its own finding is a mere consequence.
+    operands: Vec<Known>,
 }
 
 /// The outcome of one check, or of several together. It is free for others when nobody holds it any more.
 pub struct Cell {
     index: u32,
     free: Arc<Mutex<Vec<u32>>>,
+    /// Counts cells in the order of their steps.
+    number: u64,
     subject: Option<Subject>,
-    outcome: OnceLock<Option<Arc<Failure>>>,
+    outcome: Known,
 }
 
 /// How a check has ended.
@@ -68,11 +77,15 @@ impl Cell {
     /// Takes the outcome from the words of the cell; the failure, if there is one.
     fn learn(&self, words: &[u32]) -> Option<Arc<Failure>> {
         let failure = || {
+            let Subject { check, place, operands } = self.subject.as_ref()?;
+            let earlier = operands.iter().find_map(|outcome| outcome.get().cloned().flatten());
+            if earlier.is_some() {
+                return earlier;
+            }
             let [set, position, index, ..] = *words else { return None };
             if set == 0 {
                 return None;
             }
-            let Subject { check, place } = self.subject.as_ref()?;
             let (what, size, index) = (check.what, check.size, index.cast_signed());
             let text = format!("{what} {index} at position {position} is outside [0, {size})");
             Some(Failure::new(Error::Argument(text), place.clone()))
@@ -123,6 +136,7 @@ pub struct Faults {
     /// Its number.
     pub number: u64,
     free: Arc<Mutex<Vec<u32>>>,
+    made: AtomicU64,
 }
 
 impl Faults {
@@ -135,21 +149,23 @@ impl Faults {
         // The library gives zeroed memory.
         let buffer = create(device, u64::from(CELLS) * BYTES, usage, false)?;
         let free = Arc::new(Mutex::new((1..CELLS).rev().collect()));
-        Ok(Self { buffer, number, free })
+        Ok(Self { buffer, number, free, made: AtomicU64::new(0) })
     }
 
-    /// A cell for a check.
+    /// A cell for a check in a step whose operands have a taint.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] when all are in use.
-    pub fn cell(&self, check: Check, place: Option<Place>) -> Result<Arc<Cell>> {
-        self.take(Some(Subject { check, place }))
+    pub fn cell(&self, check: Check, place: Option<Place>, operands: Option<&Taint>) -> Result<Arc<Cell>> {
+        let operands = operands.iter().flat_map(|taint| taint.iter()).map(|cell| Arc::clone(&cell.outcome)).collect();
+        self.take(Some(Subject { check, place, operands }))
     }
 
     fn take(&self, subject: Option<Subject>) -> Result<Arc<Cell>> {
         let index = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let index = index.ok_or_else(|| Error::OutOfMemory("too many unread checks of data; call sync()".into()))?;
-        Ok(Arc::new(Cell { index, free: Arc::clone(&self.free), subject, outcome: OnceLock::new() }))
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Cell { index, free: Arc::clone(&self.free), number, subject, outcome: Known::default() }))
     }
 
     /// The word that says whether a step on operands of this taint must not be applied, and the calls that work it out.
@@ -188,10 +204,13 @@ pub fn span(cells: &[Arc<Cell>]) -> Option<(u64, u64)> {
     Some((u64::from(first) * BYTES, u64::from(last - first + 1) * BYTES))
 }
 
-/// The first failure among cells, from the words that [`span`] covers.
+/// Learns the outcome of cells from the words that [`span`] covers; the first failure in the order of the steps.
 pub fn failure(cells: &[Arc<Cell>], words: &[u32]) -> Option<Arc<Failure>> {
-    let first = cells.iter().map(|cell| cell.word()).min()?;
-    cells.iter().find_map(|cell| cell.learn(words.get((cell.word() - first) as usize..)?))
+    let begin = cells.iter().map(|cell| cell.word()).min()?;
+    let mut cells: Vec<_> = cells.iter().collect();
+    cells.sort_by_key(|cell| cell.number);
+    let learned = |cell: &Arc<Cell>| cell.learn(words.get((cell.word() - begin) as usize..)?);
+    cells.into_iter().filter_map(learned).reduce(|first, _| first)
 }
 
 #[cfg(test)]
@@ -199,9 +218,14 @@ mod tests {
     use super::*;
 
     fn cells(count: u32) -> Vec<Arc<Cell>> {
-        let subject = || Some(Subject { check: Check { what: "index", size: 5 }, place: None });
-        let cell = |index| Cell { index, free: Arc::default(), subject: subject(), outcome: OnceLock::new() };
-        (1..=count).map(|index| Arc::new(cell(index))).collect()
+        (1..=count).map(|index| Arc::new(cell(index, &[]))).collect()
+    }
+
+    fn cell(index: u32, operands: &[&Cell]) -> Cell {
+        let operands = operands.iter().map(|cell| Arc::clone(&cell.outcome)).collect();
+        let subject = Some(Subject { check: Check { what: "index", size: 5 }, place: None, operands });
+        // The one with the highest index was made first.
+        Cell { index, free: Arc::default(), number: u64::from(100 - index), subject, outcome: Known::default() }
     }
 
     fn indices(taint: Option<&Taint>) -> Vec<u32> {
@@ -226,14 +250,32 @@ mod tests {
         let words = [0, 0, 0, 0, 1, 7, (-2_i32).cast_unsigned(), 0, 1, 1, 1, 0];
         assert_eq!(span(&all), Some((16, 48)));
         let failure = failure(&all, &words).unwrap();
-        assert_eq!(failure.error.message(), "index -2 at position 7 is outside [0, 5)");
-        assert!(matches!(all[0].outcome(), Outcome::Fine) && matches!(all[2].outcome(), Outcome::Unknown));
+        assert_eq!(failure.error.message(), "index 1 at position 1 is outside [0, 5)");
+        assert!(matches!(all[0].outcome(), Outcome::Fine));
+        let Outcome::Failed(second) = all[1].outcome() else { panic!("all are learned") };
+        assert_eq!(second.error.message(), "index -2 at position 7 is outside [0, 5)");
+    }
+
+    #[test]
+    fn what_follows_from_a_failure_is_that_failure() {
+        let first = Arc::new(cell(9, &[]));
+        let (second, other) = (Arc::new(cell(3, &[&first])), Arc::new(cell(4, &[])));
+        let fault = |index| [1, 0, index, 0];
+        let words: Vec<u32> = (3..=9).flat_map(fault).collect();
+        // All at once, and one after the other.
+        let told = failure(&[Arc::clone(&second), other, Arc::clone(&first)], &words).unwrap();
+        for cell in [&first, &second] {
+            assert!(matches!(cell.outcome(), Outcome::Failed(failure) if Arc::ptr_eq(&failure, &told)));
+        }
+        let late = Arc::new(cell(2, &[&first]));
+        assert!(Arc::ptr_eq(&failure(&[late], &fault(2)).unwrap(), &told));
     }
 
     #[test]
     fn a_cell_is_free_again_when_nobody_holds_it() {
         let free = Arc::new(Mutex::new(Vec::new()));
-        let cell = Cell { index: 3, free: Arc::clone(&free), subject: None, outcome: OnceLock::new() };
+        let mut cell = cell(3, &[]);
+        cell.free = Arc::clone(&free);
         drop(cell);
         assert_eq!(*free.lock().unwrap(), [3]);
     }

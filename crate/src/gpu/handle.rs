@@ -219,6 +219,8 @@ impl device::Device for Device {
 
     #[cfg(debug_assertions)]
     fn lose(&self) {
+        // A driver says so while work is under way, not behind it.
+        self.thread.lose();
         if self.client.queue.reserve().is_ok() {
             self.push(Job::Destroy);
         }

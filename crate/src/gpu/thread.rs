@@ -37,7 +37,7 @@ pub enum Job {
     Sync { done: Done },
     /// The same, after freeing everything. The last job.
     Close { done: Done },
-    /// Lose the device, as a failing driver would.
+    /// Destroy the device, which has been lost.
     #[cfg(debug_assertions)]
     Destroy,
 }
@@ -71,6 +71,14 @@ pub struct Thread {
     maker: Arc<Maker>,
     bell: Arc<Bell>,
     arrivals: Mutex<Vec<Arc<Client>>>,
+}
+
+#[cfg(debug_assertions)]
+impl Thread {
+    /// Notes that the GPU is lost, as the callback of a failing driver does.
+    pub fn lose(&self) {
+        self.health.lose("it was taken away");
+    }
 }
 
 /// The threads of this process.
@@ -262,11 +270,12 @@ impl Served {
                 if let Some(waiting) = self.engine.curiosity(gpu) {
                     self.waiting.push(waiting);
                 }
-                *self.client.statistics.lock().unwrap_or_else(PoisonError::into_inner) = self.engine.statistics();
+                self.count();
                 queue.finish(0);
             }
             Job::Write { slot, source } => {
                 self.engine.write(gpu, slot, &source);
+                self.count();
                 queue.finish(source.len() as u64 * 4);
             }
             Job::Read { slot, target, done } => {
@@ -288,6 +297,11 @@ impl Served {
                 queue.finish(0);
             }
         }
+    }
+
+    /// Shows the counters as they are now.
+    fn count(&self) {
+        *self.client.statistics.lock().unwrap_or_else(PoisonError::into_inner) = self.engine.statistics();
     }
 
     fn begin(&mut self, begun: Begun) {
@@ -326,6 +340,7 @@ impl Served {
     fn tell(&mut self, tell: Box<dyn FnOnce()>) {
         if self.closing && self.waiting.is_empty() {
             self.engine.clear();
+            self.count();
         }
         self.client.queue.finish(0);
         // A listener that panics must not end the thread that everybody else waits for.
