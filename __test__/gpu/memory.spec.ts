@@ -17,7 +17,7 @@ interface Report {
 
 const ROUNDS = 3
 /** Address space that the child may add to what is reserved once it computes. */
-const ROOM = 1.5 * 2 ** 30
+const ROOM = 0.75 * 2 ** 30
 
 const software = DEVICES.some((d) => d.kind === 'gpu' && d.name.includes('software'))
 const limited = spawnSync('prlimit', ['--version']).status === 0

@@ -3,6 +3,7 @@
 import { inspect } from 'node:util'
 import test from 'ava'
 
+import * as tilegrad from '../../ts/index.ts'
 import {
   type Tensor,
   add,
@@ -185,6 +186,6 @@ test('options that make no sense are refused', async (t) => {
     { adapter: 5 },
     { kind: 'gpu', adapter: ['llvmpipe'] },
   ]) {
-    t.is(await rejectionOf(() => openDevice(wrong as 'js')), 'ERR_ARGUMENT', JSON.stringify(wrong))
+    t.is(await rejectionOf(() => tilegrad.openDevice(wrong as 'js')), 'ERR_ARGUMENT', JSON.stringify(wrong))
   }
 })

@@ -168,14 +168,17 @@ onFreshDevices('errors say where they come from', async (t, device) => {
 onFreshDevices('failed results hold no memory and can be disposed', async (t, device) => {
   const before = await liveSlots(device)
   const bytes = device.stats().liveBytes
-  const losses = Array.from({ length: 5 }, () =>
-    nn.crossEntropy(ones([1, 2], { device }), tensor([5], { device, dtype: 'i32' })),
+  const inputs = Array.from(
+    { length: 5 },
+    () => [ones([1, 2], { device }), tensor([5], { device, dtype: 'i32' })] as const,
   )
+  const losses = inputs.map(([logits, targets]) => nn.crossEntropy(logits, targets))
   for (const loss of losses) t.is(await rejectionOf(loss.data()), 'ERR_ARGUMENT')
   for (const loss of losses) loss.dispose()
-  // The ones and the targets are waiting for the collector; nothing else is left.
   t.is((await liveSlots(device)) - before, 10)
   t.true(device.stats().liveBytes - bytes <= 5 * (8 + 4) * 16)
+  for (const input of inputs.flat()) input.dispose()
+  t.is(await liveSlots(device), before)
 })
 
 onFreshDevices('statistics count what there is', async (t, device) => {

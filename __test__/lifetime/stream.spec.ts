@@ -162,7 +162,8 @@ onFreshDevices('work begins without being asked for, once the macrotask is over'
   await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
   t.is(streams().length, 1)
   t.deepEqual(await values(x), [2, 2])
-  t.is(streams().length, 0)
+  // What finalisers free meanwhile comes in streams without code.
+  t.deepEqual(streams().filter((code) => code !== ''), []) // prettier-ignore
 })
 
 onFreshDevices('what is uploaded and disposed in a loop that never yields does not pile up', (t, device) => {

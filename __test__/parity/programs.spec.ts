@@ -16,6 +16,10 @@ import { distance, largest } from '../helpers/values.ts'
 
 const TOLERANCE = 1e-4
 const PROGRAMS = 2000
+/** Every program is a handful of new shaders, which take long to compile: a GPU runs one program of eight. */
+const EVERY = { gpu: 8, cpu: 1, js: 1 } as const
+/** Of those that a device runs, one in so many also runs again and without fusion. */
+const AGAIN = 4
 
 const numbers = (length: number) => fc.array(fc.nat(999), { minLength: 1, maxLength: length })
 
@@ -54,7 +58,14 @@ function sameBits(a: readonly Output[], b: readonly Output[]): string {
 }
 
 /** What has been compared, so that a run that compared nothing cannot pass. */
-const seen = { programs: 0, steps: 0, gradients: 0, worst: 0, ops: new Map<string, number>() }
+const seen = {
+  programs: 0,
+  steps: 0,
+  gradients: 0,
+  worst: 0,
+  ops: new Map<string, number>(),
+  on: new Map<string, number>(),
+}
 
 /** Says what went wrong, and on which program. */
 class Disagreement extends Error {
@@ -65,16 +76,16 @@ class Disagreement extends Error {
   }
 }
 
-async function check(program: Program, unfused: readonly Device[]): Promise<void> {
+async function check(program: Program, devices: readonly Device[], unfused: readonly Device[]): Promise<void> {
   try {
-    await compareDevices(program, unfused)
+    await compareDevices(program, devices, unfused)
   } catch (error) {
     if (error instanceof Disagreement) throw error
     throw new Disagreement(error instanceof Error ? (error.stack ?? error.message) : String(error), program)
   }
 }
 
-async function compareDevices(program: Program, unfused: readonly Device[]): Promise<void> {
+async function compareDevices(program: Program, devices: readonly Device[], unfused: readonly Device[]): Promise<void> {
   const fail = (what: string): never => {
     throw new Disagreement(what, program)
   }
@@ -84,7 +95,8 @@ async function compareDevices(program: Program, unfused: readonly Device[]): Pro
   seen.steps += program.steps.length
   for (const { op } of program.steps) seen.ops.set(op, (seen.ops.get(op) ?? 0) + 1)
   seen.gradients += reference.filter((o) => o.name.startsWith('d')).length
-  for (const device of DEVICES) {
+  for (const device of devices) {
+    seen.on.set(device.kind, (seen.on.get(device.kind) ?? 0) + 1)
     const first = await execute(program, device, 'f32', backward)
     const { worst, where } = compare(first, reference)
     if (!(worst <= 1)) fail(`${device.kind} is off by ${worst} times what is allowed: ${where}`)
@@ -104,7 +116,7 @@ test.serial('programs of the corpus mean the same on every device', async (t) =>
   for (const name of readdirSync(folder).filter((file) => file.endsWith('.json'))) {
     const program = JSON.parse(readFileSync(new URL(name, folder), 'utf8')) as Program
     try {
-      await check(program, unfused)
+      await check(program, DEVICES, unfused)
     } catch (error) {
       t.fail(`${name}: ${(error as Disagreement).message}`)
     }
@@ -117,7 +129,11 @@ test.serial('random programs mean the same on every device', async (t) => {
   const unfused = await Promise.all(DEVICES.map((d) => open({ kind: d.kind, fuse: false })))
   let run = 0
   const result = await fc.check(
-    fc.asyncProperty(RAW, (raw) => check(build(raw), run++ % 4 === 0 ? unfused : [])),
+    fc.asyncProperty(RAW, (raw) => {
+      const turn = run++
+      const again = unfused.filter(({ kind }) => turn % (EVERY[kind] * AGAIN) === 0)
+      return check(build(raw), DEVICES.filter(({ kind }) => turn % EVERY[kind] === 0), again) // prettier-ignore
+    }),
     {
       numRuns: PROGRAMS,
       seed: 20_260_101,
@@ -136,6 +152,8 @@ test.serial('random programs mean the same on every device', async (t) => {
     `${programs} programs of ${(steps / programs).toFixed(1)} steps, ${gradients} gradients; worst error ${worst.toFixed(3)} of what is allowed`,
   )
   t.true(programs >= PROGRAMS)
+  for (const { kind } of DEVICES)
+    t.true(seen.on.get(kind)! >= PROGRAMS / EVERY[kind], `${seen.on.get(kind)} on ${kind}`)
   t.true(steps / programs > 4 && gradients > PROGRAMS / 2)
   for (const [op, count] of ops) t.true(count >= 20, `${op} came only ${count} times`)
 })

@@ -21,15 +21,16 @@ const optimizer = new optim.AdamW(model.parameters())
 const host = Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i))
 const y = tensor(Int32Array.from({ length: rows }, (_, i) => i % 10), { device }) // prettier-ignore
 
-async function step(): Promise<number> {
-  return scope(() => {
+async function step(): Promise<void> {
+  using loss = scope(() => {
     optimizer.zeroGrad()
     const x = tensor(host, { shape: [rows, width], device })
     const loss = nn.crossEntropy(model.forward(x), y)
     loss.backward()
     optimizer.step()
-    return loss.item()
+    return loss
   })
+  await loss.item()
 }
 
 /** The delay at the 99th percentile while `work` runs, in milliseconds. */
