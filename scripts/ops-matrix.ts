@@ -21,7 +21,7 @@ export const PAGE = 'docs/ops.md'
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 
-const DEVICES: readonly DeviceKind[] = ['cpu', 'js']
+const DEVICES: readonly DeviceKind[] = ['gpu', 'cpu', 'js']
 
 const TITLES: Readonly<Record<OpcodeFamily, string>> = {
   structure: 'Structure',
