@@ -33,6 +33,7 @@ const TITLES: Readonly<Record<OpcodeFamily, string>> = {
   shape: 'Shape',
   gather: 'Gathering',
   optim: 'Optimisers',
+  random: 'Random numbers',
 }
 
 const GRADIENTS: Readonly<Record<Gradient, string>> = {

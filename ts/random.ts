@@ -1,6 +1,8 @@
 /**
  * Random numbers: Philox 4x32-10 (Salmon et al., 2011), a function of a key and a counter, so that the same seed gives
- * the same numbers on every device, in any order and any split. Parameters are always initialised here, on the host.
+ * the same numbers on every device, in any order and any split. Devices draw uniform numbers themselves (`uniform` of the
+ * opcode table). Normal numbers are drawn here, on the host: Box–Muller takes a logarithm and a cosine, which devices round
+ * differently. So are initial parameters, which are drawn once.
  * The counter is (⌊index / 4⌋, row, site, draw); sites from 0xFFFF0000 on are the library's own.
  */
 
@@ -43,6 +45,11 @@ export function manualSeed(seed: number): void {
 export function splitSeed(op: string, seed: number): [number, number] {
   if (!Number.isSafeInteger(seed) || seed < 0) throw expected(`${op}: seed`, 'a whole number from 0 to 2⁵³ − 1', seed)
   return [seed >>> 0, Math.floor(seed / 2 ** 32)]
+}
+
+/** @internal The two key words of the seed that is set. */
+export function seedWords(): readonly [number, number] {
+  return [seedLow, seedHigh]
 }
 
 /** @internal The next draw of a site, counting up from 0 since the seed was set. */

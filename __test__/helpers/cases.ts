@@ -12,6 +12,7 @@ import { LOSSES } from './cases/loss.ts'
 import { MATRIX } from './cases/matmul.ts'
 import { MOVE } from './cases/move.ts'
 import { OPTIM } from './cases/optim.ts'
+import { RANDOM } from './cases/random.ts'
 import { REDUCE, SOFTMAX } from './cases/reduce.ts'
 import { SELECT } from './cases/select.ts'
 
@@ -33,6 +34,7 @@ export const FAMILIES = {
   move: MOVE,
   loss: LOSSES,
   optim: OPTIM,
+  random: RANDOM,
 } as const
 
 /** Every row. */
@@ -46,4 +48,5 @@ export const CASES: Readonly<Record<TestedOpcode, Row>> = {
   ...MOVE,
   ...LOSSES,
   ...OPTIM,
+  ...RANDOM,
 }

@@ -7,7 +7,7 @@ import { CASES } from '../helpers/cases.ts'
 import { GAPS } from '../gaps.ts'
 
 /** Made of other operations, or of none: their tests stand in the spec files of creation and loss. */
-const ELSEWHERE = ['tensor', 'arange', 'eye', 'rand', 'randn']
+const ELSEWHERE = ['tensor', 'arange', 'eye', 'randn']
 
 /** Functions of the root that are no operations. */
 const NOT_OPERATIONS = [

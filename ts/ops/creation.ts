@@ -1,9 +1,9 @@
-/** Making tensors: from data, constant, counted, random. Random numbers are drawn on the host (`random.ts`). */
+/** Making tensors: from data, constant, counted, random. Only uniform numbers are drawn on the device (see `random.ts`). */
 
 import { type Device, checkDevice, defaultDevice } from '../device.ts'
 import { type Dtype, type TypedArray, allocate, checkDtype } from '../dtype.ts'
 import { TilegradError, checkOptions, expected, show } from '../errors.ts'
-import { Philox, SITES, nextDraw } from '../random.ts'
+import { Philox, SITES, nextDraw, seedWords } from '../random.ts'
 import { type Shape, checkShape, numel, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 
@@ -124,13 +124,20 @@ export function eye(n: number, options: CreationOptions = {}): Tensor {
 
 /** Uniform in [0, 1), from the generator that `manualSeed` sets. */
 export function rand(shape: Shape, options: CreationOptions = {}): Tensor {
-  const random = new Philox({ site: SITES.user, draw: nextDraw(SITES.user) })
-  return drawn('rand', shape, options, (data) => {
-    for (let i = 0; i < data.length; i++) data[i] = random.uniform()
-  })
+  const dims = checkShape('rand', shape)
+  checkOptions('rand', options)
+  const { dtype = 'f32', device = defaultDevice() } = options
+  checkFloat('rand', dtype)
+  checkDevice('rand', device)
+  device.checkDtype('rand', dtype)
+  // One row, whatever the shape: a reshaped tensor has the same numbers.
+  const attributes = [numel(dims), ...seedWords(), SITES.user, nextDraw(SITES.user), 0]
+  const out = new Tensor(device, device.recorder.emit('uniform', [], { dtype, shape: dims }, attributes))
+  if (options.requiresGrad) out.requiresGrad = true
+  return out
 }
 
-/** Normal with mean 0 and variance 1, from the generator that `manualSeed` sets. */
+/** Normal with mean 0 and variance 1, from the generator that `manualSeed` sets. Drawn on the host. */
 export function randn(shape: Shape, options: CreationOptions = {}): Tensor {
   const random = new Philox({ site: SITES.user, draw: nextDraw(SITES.user) })
   return drawn('randn', shape, options, (data) => {
@@ -156,11 +163,15 @@ function drawn(op: string, shape: Shape, options: CreationOptions, fill: (data: 
   const dims = checkShape(op, shape)
   checkOptions(op, options)
   const { dtype = 'f32' } = options
-  if (dtype !== 'f32' && dtype !== 'f64')
-    throw new TilegradError('ERR_DTYPE', `${op}: random numbers are f32 or f64, not ${show(dtype)}`)
+  checkFloat(op, dtype)
   const data = allocate(dtype, numel(dims))
   fill(data)
   return fromHost(op, dims, data, dtype, options)
+}
+
+function checkFloat(op: string, dtype: Dtype): void {
+  if (dtype !== 'f32' && dtype !== 'f64')
+    throw new TilegradError('ERR_DTYPE', `${op}: random numbers are f32 or f64, not ${show(dtype)}`)
 }
 
 function fromHost(op: string, shape: Shape, data: TypedArray, dtype: Dtype, options: CreationOptions): Tensor {

@@ -12,7 +12,7 @@ export type DtypeClass = 'float' | 'number' | 'any' | 'bool'
 
 /** What a family of instructions has in common for planners: only `element` instructions are fused into chains. */
 export type OpcodeFamily =
-  'structure' | 'element' | 'reduce' | 'softmax' | 'matmul' | 'loss' | 'shape' | 'gather' | 'optim'
+  'structure' | 'element' | 'reduce' | 'softmax' | 'matmul' | 'loss' | 'shape' | 'gather' | 'optim' | 'random'
 
 /** One row of the table. */
 export interface Opcode {
@@ -243,6 +243,20 @@ export const OPCODES = {
     attributes: ['scalar', 'f64', 'f64', 'f64', 'f64', 'u32s'],
     dtypes: 'float',
     mutates: [0, 1, 2, 3],
+  },
+
+  /**
+   * Uniform in [0, 1): element i of row r is (w >> 8)·2⁻²⁴, w being lane i mod 4 of the Philox 4x32-10 block with
+   * counter (⌊i / 4⌋, row base + r, site, draw) and key (seed low, seed high). Attributes inner (elements of a row; the
+   * result is whole rows), seed low, seed high, site, draw, row base: scalars, so that every draw is the same program.
+   */
+  uniform: {
+    code: 160,
+    family: 'random',
+    inputs: 0,
+    outputs: 1,
+    attributes: ['u32', 'scalar', 'scalar', 'scalar', 'scalar', 'scalar'],
+    dtypes: 'float',
   },
 } as const satisfies Record<string, Opcode>
 

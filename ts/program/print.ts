@@ -43,6 +43,7 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   gather: ['axis'],
   scatterAdd: ['axis'],
   sgd: ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'segments'],
+  uniform: ['inner', 'seedLow', 'seedHigh', 'site', 'draw', 'rowBase'],
   adamw: ['lr', 'beta1', 'beta2', 'eps', 'weightDecay', 'segments'],
 }
 

@@ -10,6 +10,7 @@ pub mod loss;
 pub mod math;
 pub mod optim;
 pub mod pool;
+pub mod random;
 pub mod reduce;
 pub mod shape;
 mod share;

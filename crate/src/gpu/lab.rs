@@ -10,6 +10,7 @@ use super::pipeline::{Pipelines, Range, first_byte, window};
 use super::staging::{bytes_of, create};
 use super::traits::{Class, Traits};
 use crate::cpu::elementwise::scalar;
+use crate::cpu::random::whole;
 use crate::error::{Error, Result};
 
 /// Words of the fault cell that [`Word::Cell`] means, and of the one that [`Word::Gate`] looks at.
@@ -230,6 +231,7 @@ impl Loaded {
                 Word::Value(value) => value,
                 Word::Offset(memory) => places.get(memory).ok_or_else(outside)?.3,
                 Word::Scalar(index, dtype) => scalar(scalars, index, dtype),
+                Word::Whole(index) => whole(scalars, index),
                 Word::Cell => CELL as u32,
                 Word::Gate => GATE as u32,
             });

@@ -15,6 +15,7 @@ use super::recorder::{HANG, Recorder};
 use super::staging::{Reading, Staging, bytes_of};
 use super::traits::{Class, Traits};
 use crate::cpu::elementwise::scalar;
+use crate::cpu::random::whole;
 use crate::device::Source;
 use crate::error::{Error, Result};
 
@@ -112,6 +113,7 @@ impl Gpu {
                 _ => 0,
             },
             Word::Scalar(index, dtype) => scalar(&run.frame.scalars, index, dtype),
+            Word::Whole(index) => whole(&run.frame.scalars, index),
             Word::Cell => run.cell,
             Word::Gate => run.gate,
         });

@@ -14,6 +14,9 @@ const MULTIPLY_ADD: u64 = 20;
 /// Picoseconds per element read or written once: 4 bytes at 10 GB/s.
 const MEMORY: u64 = 400;
 
+/// Picoseconds per random number.
+const UNIFORM: u64 = 800;
+
 /// Nanoseconds of a chain.
 pub(super) fn chain(chain: &Chain) -> u64 {
     let inputs: u64 = chain.inputs.iter().map(elements).sum();
@@ -52,6 +55,7 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
         Op::Softmax { .. } | Op::SoftmaxGrad { .. } | Op::CrossEntropy { .. } | Op::CrossEntropyGrad { .. } => {
             600 * inputs
         }
+        Op::Uniform(_) => UNIFORM * outputs,
         // Reading along the wrong axis costs a cache line per element.
         Op::Transpose { .. } => 2 * traffic,
         _ => 0,

@@ -2,7 +2,7 @@
 //! itself here: flags are 0 or 1, activations exist, lists fit. Whether it fits the operands is
 //! [`validate`](super::validate)'s question.
 
-use super::op::{AdamW, BinaryOp, ElementOp, Middle, Op, ReduceOp, Segment, Sgd, UnaryOp, Wanted};
+use super::op::{AdamW, BinaryOp, ElementOp, Middle, Op, ReduceOp, Segment, Sgd, UnaryOp, Uniform, Wanted};
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
 use crate::shape::{self, Dims};
@@ -169,6 +169,13 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
             eps: a.float(3)?,
             weight_decay: a.float(4)?,
             segments: a.segments(5)?,
+        }),
+        "uniform" => Op::Uniform(Uniform {
+            inner: a.word(0)?,
+            seed: [a.scalar(1)?, a.scalar(2)?],
+            site: a.scalar(3)?,
+            draw: a.scalar(4)?,
+            row_base: a.scalar(5)?,
         }),
         name => Op::Element(element(name, a)?),
     })

@@ -120,6 +120,8 @@ pub enum Op {
     Sgd(Sgd),
     /// One step of Adam with decoupled weight decay over a slab.
     AdamW(AdamW),
+    /// Uniform numbers in [0, 1) from a counter.
+    Uniform(Uniform),
 }
 
 /// An elementwise operation; only these are fused into chains.
@@ -304,4 +306,19 @@ pub struct AdamW {
     pub weight_decay: f64,
     /// One per gradient; disjoint, inside the slab.
     pub segments: Box<[Segment]>,
+}
+
+/// Rows of random numbers. The scalars carry whole numbers of 32 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Uniform {
+    /// Elements of a row; the result is whole rows.
+    pub inner: u32,
+    /// Scalars: the words of the seed, low first.
+    pub seed: [u32; 2],
+    /// Scalar: who draws.
+    pub site: u32,
+    /// Scalar: how often they have drawn before.
+    pub draw: u32,
+    /// Scalar: number of the first row.
+    pub row_base: u32,
 }

@@ -94,6 +94,10 @@ fn values(op: &Op) -> Vec<String> {
             adamw.weight_decay.to_string(),
             segments(&adamw.segments),
         ],
+        Op::Uniform(of) => {
+            let scalars = [of.seed[0], of.seed[1], of.site, of.draw, of.row_base].map(scalar);
+            [of.inner.to_string()].into_iter().chain(scalars).collect()
+        }
     }
 }
 

@@ -499,3 +499,40 @@ fn optimisers_take_their_state_and_gates() {
         "changes input 0, which overlaps input 5"
     );
 }
+
+#[test]
+fn random_numbers_come_in_whole_rows() {
+    let uniform = |w: &mut Writer, dtype, dims: &[u32], inner| {
+        let scalars: [A; 5] = std::array::from_fn(|i| A::W(i as u32));
+        w.op("uniform", &[(dtype, dims)], &[], &[&[A::W(inner)][..], &scalars].concat())
+    };
+    let program = accepted(|w| {
+        uniform(w, F32, &[6, 4], 4);
+        uniform(w, F32, &[6, 4], 24);
+        uniform(w, F32, &[], 1);
+        uniform(w, F32, &[0, 4], 4);
+        uniform(w, F32, &[4, 0], 0);
+    });
+    assert_eq!(
+        program.line(0),
+        "%0: f32[6,4] = uniform {inner: 4, seedLow: $0, seedHigh: $1, site: $2, draw: $3, rowBase: $4}"
+    );
+    refused!(
+        |w| {
+            uniform(w, F32, &[6, 4], 5);
+        },
+        "24 elements are no rows of 5"
+    );
+    refused!(
+        |w| {
+            uniform(w, F32, &[6, 4], 0);
+        },
+        "24 elements are no rows of 0"
+    );
+    refused!(
+        |w| {
+            uniform(w, I32, &[6, 4], 4);
+        },
+        "output 0 is i32, not float"
+    );
+}

@@ -17,6 +17,7 @@ pub enum Family {
     Shape,
     Gather,
     Optim,
+    Random,
 }
 
 /// How one attribute is written.
@@ -104,6 +105,14 @@ const fn element(code: u16, name: &'static str, inputs: u32, dtypes: DtypeClass,
 }
 
 const MIDDLE: Attributes = &[("outer", U32), ("count", U32), ("inner", U32)];
+const UNIFORM: Attributes = &[
+    ("inner", U32),
+    ("seedLow", Scalar),
+    ("seedHigh", Scalar),
+    ("site", Scalar),
+    ("draw", Scalar),
+    ("rowBase", Scalar),
+];
 const SOFTPLUS: Attributes = &[("beta", F64), ("threshold", F64)];
 
 /// Every instruction, by ascending number.
@@ -226,6 +235,7 @@ pub static OPCODES: &[Opcode] = &[
         Float,
         &[0, 1, 2, 3],
     ),
+    fixed(160, "uniform", Family::Random, 0, 1, UNIFORM, Float),
 ];
 
 /// The row of a number, if there is one.
@@ -281,6 +291,7 @@ impl Family {
             Self::Shape => "shape",
             Self::Gather => "gather",
             Self::Optim => "optim",
+            Self::Random => "random",
         }
     }
 }
@@ -325,7 +336,7 @@ mod tests {
         let text = opcode_table();
         assert!(text.contains("\n121 linear matmul 3 1-2 u32,u32 float -\n"));
         assert!(text.contains("\n153 sgd optim 6-16777215 0 scalar,f64,f64,f64,u32,u32s float 0,1,2\n"));
-        assert_eq!(opcode_hash(), 0x8b7a_60bb, "the table has changed; change TypeScript with it:\n{text}");
+        assert_eq!(opcode_hash(), 0x212d_d77f, "the table has changed; change TypeScript with it:\n{text}");
     }
 
     /// The source itself, read as text: names and numbers of both tables agree.

@@ -133,7 +133,7 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
     for _ in 0..length {
         let x = any(random, &writer, F32);
         let dims = writer.dims(x);
-        match random.below(24) {
+        match random.below(25) {
             0..=6 => random_element(random, &mut writer, x),
             7 => random_view(random, &mut writer, x),
             8 => random_reduce(random, &mut writer, x),
@@ -159,6 +159,11 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
             20 => {
                 let bigger: Vec<u32> = dims.iter().map(|&d| if d == 1 { 3 } else { d }).collect();
                 writer.op("expand", &[(F32, &bigger)], &[x], &[]);
+            }
+            21 => {
+                let inner = A::W(dims.iter().skip(1).product());
+                let scalars: [A; 5] = std::array::from_fn(|_| writer.scalar());
+                writer.op("uniform", &[(F32, &dims)], &[], &[&[inner][..], &scalars].concat());
             }
             _ => {
                 writer.like("relu", &[x], &[]);

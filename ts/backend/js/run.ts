@@ -16,6 +16,7 @@ import { LOSS } from './loss.ts'
 import { MATMUL } from './matmul.ts'
 import { OPTIM } from './optim.ts'
 import type { Plan } from './plan.ts'
+import { RANDOM } from './random.ts'
 import { REDUCE } from './reduce.ts'
 import { SHAPE } from './shape.ts'
 import { SOFTMAX } from './softmax.ts'
@@ -35,6 +36,7 @@ const KERNELS: Kernels = {
   ...SHAPE,
   ...GATHER,
   ...OPTIM,
+  ...RANDOM,
 }
 
 /** Which attributes are scalars, by position among those that are no list. */

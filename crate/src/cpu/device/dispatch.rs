@@ -9,6 +9,7 @@ use super::products::Products;
 use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
 use crate::cpu::loss::{cross_entropy, cross_entropy_grad};
 use crate::cpu::optim::{Gate, adamw, sgd, squared_norm};
+use crate::cpu::random::{Stream, uniform};
 use crate::cpu::reduce::reduce;
 use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
 use crate::cpu::softmax::{softmax, softmax_grad};
@@ -73,6 +74,7 @@ impl Engine {
             Op::SquaredNorm => on.output(0)?.fill(squared_norm(cpu, &on.inputs_from(0)?)),
             Op::Sgd(rule) => sgd_step(cpu, on, rule)?,
             Op::AdamW(rule) => adamw_step(cpu, on, rule)?,
+            Op::Uniform(of) => uniform(cpu, of.inner as usize, Stream::of(of, &frame.scalars), on.output(0)?),
             Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
                 return Err(Error::Internal(format!("{:?} is no kernel", kernel.op)));
             }

@@ -92,6 +92,10 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
             }),
             1,
         )),
+        (_, "uniform") => {
+            let attributes = [A::W(3), A::W(0), A::W(1), A::W(0), A::W(1), A::W(0)];
+            Some((program(&[], |w, _| vec![w.op(row.name, &[(F32, X)], &[], &attributes)]), 2))
+        }
         _ => None,
     }
 }

@@ -23,6 +23,7 @@ mod indices;
 mod loss;
 mod math;
 mod optim;
+mod random;
 mod reduce;
 mod rows;
 pub mod shader;
@@ -105,6 +106,7 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::SquaredNorm => optim::squared_norm(kernel, target),
         Op::Sgd(rule) => optim::sgd(kernel, rule, target),
         Op::AdamW(rule) => optim::adamw(kernel, rule, target),
+        Op::Uniform(of) => random::uniform(kernel, of, target),
         Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
             Err(Error::Internal(format!("{:?} is no kernel", kernel.op)))
         }

@@ -68,6 +68,8 @@ pub enum Word {
     Offset(usize),
     /// A scalar of the run, converted to this dtype.
     Scalar(u32, Dtype),
+    /// A scalar of the run that carries a whole number of 32 bits.
+    Whole(u32),
     /// First word of the fault cell that this step writes: `[1 if there is a fault, position, index]`.
     Cell,
     /// First word of the fault cell that says (1) that this in-place step must not be applied.

@@ -15,6 +15,7 @@ mod gather;
 mod loss;
 mod matmul;
 mod optim;
+mod random;
 mod reduce;
 mod shape;
 mod structure;
@@ -52,6 +53,7 @@ pub(super) fn check(case: &Case) -> Check {
         Family::Shape => shape::check(case)?,
         Family::Gather => gather::check(case)?,
         Family::Optim => optim::check(case)?,
+        Family::Random => random::check(case)?,
     }
     for &position in case.row.mutates {
         case.mutable(position)?;
