@@ -67,9 +67,11 @@ impl Gpu {
             Class::Integrated => 100_000_000,
             Class::Discrete => 1_000_000_000,
         };
+        // Software adapters compile a shader at its first dispatch: seconds, on a processor that others use too.
+        let hang = if traits.class == Class::Software { HANG * 5 } else { HANG };
         Ok(Self {
             pipelines: Pipelines::new(device.clone(), traits.unchecked),
-            recorder: Recorder::new(device.clone(), queue, Arc::clone(&health), most_work, HANG),
+            recorder: Recorder::new(device.clone(), queue, Arc::clone(&health), most_work, hang),
             faults: Faults::new(&device, maker.number())?,
             staging: Staging::new(device.clone()),
             maker,
