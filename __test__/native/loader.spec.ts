@@ -59,7 +59,7 @@ function fallsBack(t: ExecutionContext, { devices, auto, sum, cpu }: Report): st
   const { reason } = devices[1]!
   t.is(cpu.code, 'ERR_NO_DEVICE')
   t.true(cpu.hasCause)
-  for (const part of [reason!, devices[0]!.reason!, 'js: available']) t.true(cpu.message!.includes(part), cpu.message)
+  for (const part of [reason!, devices[0]!.reason!, 'js (this thread): available']) t.true(cpu.message!.includes(part), cpu.message)
   return reason!
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::gpu::Class;
 use crate::gpu::Traits;
 use crate::plan::{Base, Operand};
 
@@ -144,14 +145,19 @@ pub struct Builder<'a> {
     params: String,
     bindings: String,
     items: String,
+    rounds: usize,
 }
+
+/// Rounds of loops, all loops of an invocation together, after which lavapipe silently goes on behind the loop.
+pub const SOFTWARE_ROUNDS: usize = 65_000;
 
 impl<'a> Builder<'a> {
     /// Begins a shader.
     pub fn new(traits: &'a Traits, name: &'static str) -> Self {
         let (params, bindings, items) = (String::new(), String::new(), String::new());
         let (memory, windows, words) = (Vec::new(), Vec::new(), Vec::new());
-        let mut builder = Self { traits, name, masked: false, memory, windows, words, params, bindings, items };
+        let mut builder =
+            Self { traits, name, masked: false, memory, windows, words, params, bindings, items, rounds: 0 };
         builder.word("grid_x", "u32", Word::Value(1));
         builder
     }
@@ -161,6 +167,11 @@ impl<'a> Builder<'a> {
     pub fn masked(mut self) -> Self {
         self.masked = true;
         self
+    }
+
+    /// Says how often an invocation goes through loops, all of them together, where that grows with the operands.
+    pub fn rounds(&mut self, rounds: usize) {
+        self.rounds = rounds;
     }
 
     /// What the adapter is.
@@ -236,8 +247,8 @@ impl<'a> Builder<'a> {
     /// `local` (index in the workgroup) and `group_id` (vec3). A grid of one axis may be of any length.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] when operands are too large to be bound together on this adapter; [`Error::Internal`] for
-    /// more immediates than there are.
+    /// [`Error::OutOfMemory`] when operands are too large to be bound together, or to be looped over, on this adapter;
+    /// [`Error::Internal`] for more immediates than there are.
     pub fn finish(mut self, size: u32, grid: [usize; 3], main: &str) -> Result<Call> {
         if self.windows.len() > self.traits.bindings as usize {
             return Err(Error::OutOfMemory(format!(
@@ -246,6 +257,13 @@ impl<'a> Builder<'a> {
                 self.windows.len(),
                 self.traits.binding_bytes,
                 self.traits.bindings
+            )));
+        }
+        if self.traits.class == Class::Software && self.rounds > SOFTWARE_ROUNDS {
+            return Err(Error::OutOfMemory(format!(
+                "{}: tensors of this size need {} rounds of a loop, software adapters end it after {SOFTWARE_ROUNDS}; \
+                 use smaller tensors or the cpu device",
+                self.name, self.rounds
             )));
         }
         if self.words.len() > IMMEDIATE_WORDS {
@@ -324,7 +342,6 @@ impl Aligned {
 mod tests {
     use super::super::testing::{Settings, operand, validate};
     use super::*;
-    use crate::gpu::Class;
 
     fn copy(traits: &Traits, words: u32, ty: Type) -> Result<Call> {
         let (x, y) = (operand(Dtype::F32, &[words], 0), operand(Dtype::F32, &[words], 64));

@@ -10,7 +10,7 @@ mod sort;
 mod tests;
 
 use super::indices::checked;
-use super::shader::{Builder, Call, Memory, Type};
+use super::shader::{Builder, Call, Memory, SOFTWARE_ROUNDS, Type};
 use super::{Prepared, Target, input, output};
 use crate::dtype::Dtype;
 use crate::error::Result;
@@ -93,7 +93,7 @@ pub(super) fn scatter_add(kernel: &Kernel, axis: usize, target: Target) -> Resul
     let prepared = if y.numel == 0 {
         Prepared::default()
     } else if is_direct(indices.numel, y.numel, target) {
-        vec![sum(axis, x, indices, y, None, target)?].into()
+        add_up(axis, x, indices, y, None, target)?.into()
     } else {
         sort::scatter_add(axis, x, indices, y, target)?
     };
@@ -117,13 +117,29 @@ struct Sorted {
     starts: Memory,
 }
 
-/// The call that sums: an invocation per word or vector of the result.
+/// The calls that sum: one, but where loops may not be long. The order of the sums is that of one call.
+fn add_up(
+    axis: Axis,
+    x: &Operand,
+    indices: &Operand,
+    y: &Operand,
+    sorted: Option<Sorted>,
+    target: Target,
+) -> Result<Vec<Call>> {
+    let most = if target.traits.class == Class::Software { SOFTWARE_ROUNDS } else { indices.numel.max(1) };
+    let sum = |from| sum(axis, x, indices, y, sorted, (from, most), target);
+    (0..indices.numel.max(1)).step_by(most).map(sum).collect()
+}
+
+/// The call that adds up to `most` slices from the one `from` on, of those that meet: an invocation per word or vector of
+/// the result.
 fn sum(
     axis: Axis,
     x: &Operand,
     indices: &Operand,
     y: &Operand,
     sorted: Option<Sorted>,
+    (from, most): (usize, usize),
     target: Target,
 ) -> Result<Call> {
     let vectors = axis.in_vectors(x, target);
@@ -142,22 +158,27 @@ fn sum(
     b.value("inner", axis.inner / unit);
     b.value("size", axis.size);
     b.value("taken", indices.numel);
+    b.value("begin_at", from);
+    b.value("most", most);
+    b.rounds(most.min(indices.numel));
     let lines = if let Some(Sorted { order, starts }) = sorted {
         b.buffer("order", order, Type::U32);
         b.buffer("starts", starts, Type::U32);
-        "let end = starts(index + 1u);
-for (var k = starts(index); k < end; k++) { total += x((first + order(k)) * p.inner + column); }"
+        "let begin = starts(index) + p.begin_at;
+let end = min(starts(index + 1u), begin + p.most);
+for (var k = begin; k < end; k++) { total += x((first + order(k)) * p.inner + column); }"
     } else {
         b.operand("indices", indices);
         b.item(KEY);
-        "for (var k = 0u; k < p.taken; k++) {
+        "let end = min(p.taken, p.begin_at + p.most);
+for (var k = p.begin_at; k < end; k++) {
   if (key(k) == index) { total += x((first + k) * p.inner + column); }
 }"
     };
     let main = format!(
-        "{}let first = block * p.taken;\nvar total = {}();\n{lines}\ny_set(i, total);",
+        "{}let first = block * p.taken;\nvar total = {};\n{lines}\ny_set(i, total);",
         take_apart("p.size", axis.outer),
-        ty.name()
+        if from == 0 { format!("{}()", ty.name()) } else { "y(i)".to_owned() }
     );
     b.finish(GROUP as u32, [(y.numel / unit).div_ceil(GROUP), 1, 1], &main)
 }

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Axis, GROUP, KEY, Sorted, sum};
+use super::{Axis, GROUP, KEY, Sorted, add_up};
 use crate::error::Result;
 use crate::gpu::kernels::shader::{Builder, Call, Memory, Type};
 use crate::gpu::kernels::{Prepared, Target};
@@ -66,7 +66,7 @@ pub(super) fn scatter_add(axis: Axis, x: &Operand, indices: &Operand, y: &Operan
     }
     let order = order.unwrap_or(orders[0]);
     calls.push(find_starts(axis.size, indices, order, starts, target)?);
-    calls.push(sum(axis, x, indices, y, Some(Sorted { order, starts }), target)?);
+    calls.extend(add_up(axis, x, indices, y, Some(Sorted { order, starts }), target)?);
     Ok(Prepared { calls, scratch: scratch.words, check: None })
 }
 

@@ -119,6 +119,7 @@ impl Columns<'_> {
         b.operand("dbias", bias);
         b.value("strips", count);
         b.value("cols", self.cols);
+        b.rounds(count);
         let add = if count > 0 { "sum += sums(strip * p.cols + col);" } else { "" };
         let main = format!(
             "let col = group() * {SIZE}u + local;\n\

@@ -219,6 +219,8 @@ impl Product {
     pub fn builder<'a>(&self, name: &'static str, part: Part, target: Target<'a>) -> Builder<'a> {
         let mut b = Builder::new(target.traits, name).masked();
         self.declare(&mut b, part);
+        // Every family takes four terms at once or more.
+        b.rounds(self.k.div_ceil(4) + self.k.div_ceil(BLOCK));
         b
     }
 }

@@ -69,6 +69,7 @@ pub(super) fn held(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) ->
 /// Going over the row several times; the same.
 pub(super) fn swept(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) -> (usize, usize, String) {
     let size = loners(b);
+    b.rounds(2 * axes.count.div_ceil(4) + axes.count.div_ceil(LINE) + axes.count.div_ceil(BLOCK));
     b.item(&work.items(true, false));
     b.item(&access(work, vectors));
     let mut main = format!(

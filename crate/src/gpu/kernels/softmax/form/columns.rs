@@ -17,6 +17,7 @@ pub(super) fn body(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) ->
     let cells = axes.outer * inner;
     b.value("inner", inner);
     b.value("cells", cells);
+    b.rounds(3 * axes.count + axes.count.div_ceil(PART));
     b.item(&work.items(vectors, true));
     let mut main = format!(
         "let row = group() * {size}u + local;
