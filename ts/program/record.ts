@@ -62,7 +62,7 @@ export class Recorder {
   #freedBytes = 0
   #finalised: Value[] = []
   /** What a flush that nobody called has thrown. */
-  #late: unknown
+  #late: Error | undefined
   #instructions = 0
   #work = 0
   #nextIndex = 1
@@ -205,7 +205,7 @@ export class Recorder {
       try {
         this.#flush()
       } catch (error) {
-        this.#late ??= error
+        this.#late ??= error instanceof Error ? error : new Error(String(error))
       }
     })
   }
