@@ -1,27 +1,26 @@
 //! One logical device on a GPU: slots, plans, memory, and what it still owes to its caller. It lives on the GPU's thread,
-//! which hands it one job at a time. Errors stay with their values, as on `cpu`.
+//! which hands it one job at a time. Errors stay with their values, as on `cpu`. How a plan's steps are recorded stands in
+//! `walk`.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::block::{Content, Memory, Storage, Tensor, Value};
-use super::fault::{Cell, Outcome, Taint, clean, failure, span, union};
+use super::fault::{Cell, Outcome, clean, failure, span};
 use super::frame::Frame;
+use super::kernels::limits;
 use super::kernels::shader::Aligned;
-use super::kernels::{Prepared, Target as Adapter, limits, prepare};
-use super::physical::{Gpu, Run};
+use super::physical::Gpu;
+use super::planned::Planned;
 use super::staging::Reading;
 use crate::device::failure::Unread;
 use crate::device::memory::Purpose;
 use crate::device::slots::Slots;
-use crate::device::{Done, Failure, Place, Source, Statistics, Target, Told};
+use crate::device::{Done, Failure, Source, Statistics, Target, Told};
 use crate::error::{Error, Result};
-use crate::plan::{Chain, Kernel, Operand, Options, Plan, PlanCache, Step, StepKind};
-use crate::program::{Program, Stream};
+use crate::plan::{Options, PlanCache};
+use crate::program::Stream;
 
 /// Plans kept: more than the signatures of a compiled function and an eager loop together.
 const PLANS: usize = 256;
@@ -31,21 +30,6 @@ const PLANNED_WORDS: usize = 4 << 20;
 const EPOCH_STREAMS: u32 = 256;
 /// Checks of data whose outcome nobody has asked for, beyond which the device asks for itself.
 const UNREAD_CHECKS: usize = 1024;
-
-/// A program that has been planned, with its steps as dispatches.
-struct Planned {
-    program: Program,
-    plan: Plan,
-    /// By which inputs are aligned: nearly always one entry.
-    steps: RefCell<HashMap<Aligned, Rc<Steps>>>,
-}
-
-/// The steps of a plan as dispatches.
-struct Steps {
-    prepared: Vec<Prepared>,
-    /// Words of scratch memory that one of them needs at most.
-    scratch: usize,
-}
 
 /// What is told when data has arrived.
 enum Then {
@@ -81,13 +65,13 @@ pub type Tell = Option<Box<dyn FnOnce()>>;
 pub struct Engine {
     /// Its memory.
     pub memory: Arc<Memory>,
-    abandoned: Arc<AtomicBool>,
+    pub(super) abandoned: Arc<AtomicBool>,
     slots: Slots<Tensor>,
     plans: PlanCache<Planned>,
     fuse: bool,
-    unread: Unread,
+    pub(super) unread: Unread,
     /// Checks whose outcome is not known.
-    checks: Vec<Arc<Cell>>,
+    pub(super) checks: Vec<Arc<Cell>>,
     frame: Frame,
     streams: u32,
 }
@@ -166,69 +150,6 @@ impl Engine {
         }
         for (content, &slot) in frame.outputs(plan)?.into_iter().zip(stream.outputs) {
             self.slots.set(slot, content);
-        }
-        Ok(())
-    }
-
-    /// Records all steps of a bound plan.
-    fn steps(&mut self, gpu: &mut Gpu, planned: &Planned, steps: &Steps, frame: &mut Frame) -> Result<()> {
-        for (step, prepared) in planned.plan.steps.iter().zip(&steps.prepared) {
-            if self.abandoned.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            let result = match &step.kind {
-                StepKind::Chain(chain) => run_chain(gpu, step, chain, prepared, frame),
-                StepKind::Kernel(kernel) => self.kernel(gpu, planned, step, kernel, prepared, frame),
-            };
-            if let Err(error) = result {
-                gpu.health.check()?;
-                let failure = Failure::new(error, Some(planned.place(step)));
-                self.unread.push(&failure);
-                results(step).for_each(|result| frame.fail(result.value, &failure));
-                if let StepKind::Kernel(kernel) = &step.kind {
-                    // Nobody knows which calls of it have been recorded.
-                    changed(kernel).for_each(|operand| frame.fail(operand.value, &failure));
-                }
-            }
-            gpu.recorder.count(step.nanoseconds);
-            gpu.submit_when_full()?;
-        }
-        Ok(())
-    }
-
-    fn kernel(
-        &mut self,
-        gpu: &mut Gpu,
-        planned: &Planned,
-        step: &Step,
-        kernel: &Kernel,
-        prepared: &Prepared,
-        frame: &mut Frame,
-    ) -> Result<()> {
-        let operands = || kernel.inputs.iter().flatten();
-        if let Some(failure) = operands().find_map(|operand| frame.failure(operand)).cloned() {
-            kernel.outputs.iter().for_each(|output| frame.fail(output.value, &failure));
-            return Ok(());
-        }
-        let mut taint = union(operands().filter_map(|operand| frame.tainted(operand)));
-        let mut cell = 0;
-        if let Some(check) = prepared.check {
-            let fresh = gpu.faults.cell(check, Some(planned.place(step)), taint.as_ref())?;
-            cell = fresh.word();
-            self.checks.push(Arc::clone(&fresh));
-            let own: Taint = Arc::new([fresh]);
-            taint = union(taint.iter().chain([&own]));
-        }
-        let gate = match &taint {
-            Some(taint) if !kernel.mutates.is_empty() => gpu.faults.gate(&gpu.description.limits, taint)?,
-            _ => gpu.faults.gate(&gpu.description.limits, &clean())?,
-        };
-        let run = Run { frame, cell, gate: gate.word };
-        for call in gate.calls.iter().chain(&prepared.calls) {
-            gpu.record(call, &run)?;
-        }
-        if let Some(taint) = &taint {
-            kernel.outputs.iter().for_each(|output| frame.taint(output.value, taint));
         }
         Ok(())
     }
@@ -484,84 +405,6 @@ pub enum Begun {
     Told(Box<dyn FnOnce()>),
     /// It waits for the GPU.
     Waits(Waiting),
-}
-
-impl Planned {
-    fn new(code: &[u32], options: Options) -> Result<Self> {
-        let program = Program::decode(code)?;
-        let plan = Plan::new(&program, options)?;
-        Ok(Self { program, plan, steps: RefCell::default() })
-    }
-
-    /// The steps as dispatches, with their pipelines: what can fail there fails before anything has been changed.
-    fn steps(&self, gpu: &mut Gpu, aligned: Aligned) -> Result<Rc<Steps>> {
-        if let Some(steps) = self.steps.borrow().get(&aligned) {
-            return Ok(Rc::clone(steps));
-        }
-        let target = Adapter { traits: gpu.traits(), aligned };
-        let prepared = self.plan.steps.iter().map(|step| prepare(step, target)).collect::<Result<Vec<_>>>()?;
-        for call in prepared.iter().flat_map(|prepared| &prepared.calls) {
-            gpu.pipelines.pipeline(&call.shader)?;
-        }
-        let scratch = prepared.iter().map(|prepared| prepared.scratch).max().unwrap_or(0);
-        let steps = Rc::new(Steps { prepared, scratch });
-        self.steps.borrow_mut().insert(aligned, Rc::clone(&steps));
-        Ok(steps)
-    }
-
-    fn place(&self, step: &Step) -> Place {
-        let instruction = step.instruction as usize;
-        let op = self.program.instructions().get(instruction).map_or("", |known| known.row.name);
-        Place { instruction: step.instruction, op, line: self.program.line(instruction) }
-    }
-}
-
-/// Records a chain, or what of it can be had.
-fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, frame: &mut Frame) -> Result<()> {
-    // Per output, the first input it depends on that does not exist, and what the others may suffer from.
-    let mut missing: Vec<Option<Arc<Failure>>> = Vec::with_capacity(chain.outputs.len());
-    for output in &chain.outputs {
-        let inputs = || {
-            let depends = |(i, _): &(usize, &Operand)| output.depends_on >> i & 1 == 1;
-            chain.inputs.iter().enumerate().filter(depends).map(|(_, operand)| operand)
-        };
-        missing.push(inputs().find_map(|operand| frame.failure(operand)).cloned());
-        if let Some(taint) = union(inputs().filter_map(|operand| frame.tainted(operand))) {
-            frame.taint(output.operand.value, &taint);
-        }
-    }
-    let part;
-    let calls = if missing.iter().all(Option::is_none) {
-        &prepared.calls
-    } else if missing.iter().any(Option::is_none) {
-        // Rare enough to be prepared again, for the results that can be had.
-        let kind = StepKind::Chain(chain.part(|output| missing.get(output).is_some_and(Option::is_none)));
-        let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
-        part = prepare(&Step { kind, ..*step }, target)?;
-        &part.calls
-    } else {
-        &Vec::new()
-    };
-    for (output, failure) in chain.outputs.iter().zip(&missing) {
-        if let Some(failure) = failure {
-            frame.fail(output.operand.value, failure);
-        }
-    }
-    let run = Run { frame, cell: 0, gate: 0 };
-    calls.iter().try_for_each(|call| gpu.record(call, &run))
-}
-
-/// The operands that an instruction changes in place.
-fn changed(kernel: &Kernel) -> impl Iterator<Item = &Operand> {
-    kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref())
-}
-
-/// What a step writes.
-fn results(step: &Step) -> Box<dyn Iterator<Item = &Operand> + '_> {
-    match &step.kind {
-        StepKind::Chain(chain) => Box::new(chain.outputs.iter().map(|output| &output.operand)),
-        StepKind::Kernel(kernel) => Box::new(kernel.outputs.iter()),
-    }
 }
 
 /// Memory for a run. What only waits to be freed is freed first.

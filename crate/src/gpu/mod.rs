@@ -13,12 +13,14 @@ pub mod kernels;
 pub mod lab;
 mod physical;
 pub mod pipeline;
+mod planned;
 mod recorder;
 mod staging;
 #[cfg(test)]
 mod tests;
 mod thread;
 pub mod traits;
+mod walk;
 
 pub use adapter::{Description, enumerate};
 pub use handle::{Choice, Device};

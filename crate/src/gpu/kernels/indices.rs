@@ -28,6 +28,7 @@ pub(super) fn check(target: Target, indices: &Operand, size: usize, ignore: Opti
     }
     // Barriers are dear where a processor plays the GPU, and it has no use for many invocations in one workgroup.
     let invocations = if target.traits.class == Class::Software { 32 } else { 256.min(target.traits.workgroup_size) };
+    b.rounds(indices.numel.div_ceil(invocations as usize));
     b.item("var<workgroup> first: atomic<u32>;");
     let main = format!(
         "if (local == 0u) {{ atomicStore(&first, 0xffffffffu); }}

@@ -70,6 +70,7 @@ fn count(targets: &Operand, ignore_index: i32, counted: &Operand, target: Target
     b.value("count", targets.numel);
     b.word("ignored", "i32", Word::Value(ignore_index as u32));
     let size = if target.traits.class == Class::Software { 32 } else { 256 };
+    b.rounds(targets.numel.div_ceil(size as usize));
     b.item("var<workgroup> total: atomic<u32>;");
     let main = format!(
         "if (local == 0u) {{ atomicStore(&total, 0u); }}

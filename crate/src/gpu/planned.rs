@@ -1,0 +1,70 @@
+//! Programs that have been planned, with their steps as dispatches: what can be worked out before a program is bound to
+//! slots, but for which of those are aligned. Made once per code.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::kernels::shader::Aligned;
+use super::kernels::{Prepared, Target, prepare};
+use super::physical::Gpu;
+use crate::device::Place;
+use crate::error::Result;
+use crate::plan::{Options, Plan, Step};
+use crate::program::Program;
+
+/// A program that has been planned, with its steps as dispatches.
+pub struct Planned {
+    /// For texts.
+    pub program: Program,
+    /// What to do and where.
+    pub plan: Plan,
+    /// By which inputs are aligned: nearly always one entry.
+    steps: RefCell<HashMap<Aligned, Rc<Steps>>>,
+}
+
+/// The steps of a plan as dispatches.
+pub struct Steps {
+    /// One per step.
+    pub prepared: Vec<Prepared>,
+    /// Words of scratch memory that one of them needs at most.
+    pub scratch: usize,
+}
+
+impl Planned {
+    /// Decodes, validates and plans code words.
+    ///
+    /// # Errors
+    /// Words that are no program; no memory to plan one.
+    pub fn new(code: &[u32], options: Options) -> Result<Self> {
+        let program = Program::decode(code)?;
+        let plan = Plan::new(&program, options)?;
+        Ok(Self { program, plan, steps: RefCell::default() })
+    }
+
+    /// The steps as dispatches, with their pipelines: what can fail there fails before anything has been changed.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::error::Error::OutOfMemory) for tensors that the adapter cannot bind.
+    pub fn steps(&self, gpu: &mut Gpu, aligned: Aligned) -> Result<Rc<Steps>> {
+        if let Some(steps) = self.steps.borrow().get(&aligned) {
+            return Ok(Rc::clone(steps));
+        }
+        let target = Target { traits: gpu.traits(), aligned };
+        let prepared = self.plan.steps.iter().map(|step| prepare(step, target)).collect::<Result<Vec<_>>>()?;
+        for call in prepared.iter().flat_map(|prepared| &prepared.calls) {
+            gpu.pipelines.pipeline(&call.shader)?;
+        }
+        let scratch = prepared.iter().map(|prepared| prepared.scratch).max().unwrap_or(0);
+        let steps = Rc::new(Steps { prepared, scratch });
+        self.steps.borrow_mut().insert(aligned, Rc::clone(&steps));
+        Ok(steps)
+    }
+
+    /// Where a step stands in the program.
+    pub fn place(&self, step: &Step) -> Place {
+        let instruction = step.instruction as usize;
+        let op = self.program.instructions().get(instruction).map_or("", |known| known.row.name);
+        Place { instruction: step.instruction, op, line: self.program.line(instruction) }
+    }
+}

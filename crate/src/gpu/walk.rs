@@ -1,0 +1,130 @@
+//! The walk over a plan's steps: which of them are recorded, and what becomes of values when one cannot be. Steps run in
+//! order; a step that needs a value that does not exist is not recorded, and its results do not exist either. What only the
+//! GPU will know spreads as taint.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::engine::Engine;
+use super::fault::{Taint, clean, union};
+use super::frame::Frame;
+use super::kernels::shader::Aligned;
+use super::kernels::{Prepared, Target as Adapter, prepare};
+use super::physical::{Gpu, Run};
+use super::planned::{Planned, Steps};
+use crate::device::Failure;
+use crate::error::Result;
+use crate::plan::{Chain, Kernel, Operand, Step, StepKind};
+
+impl Engine {
+    /// Records all steps of a bound plan.
+    pub(super) fn steps(&mut self, gpu: &mut Gpu, planned: &Planned, steps: &Steps, frame: &mut Frame) -> Result<()> {
+        for (step, prepared) in planned.plan.steps.iter().zip(&steps.prepared) {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let result = match &step.kind {
+                StepKind::Chain(chain) => run_chain(gpu, step, chain, prepared, frame),
+                StepKind::Kernel(kernel) => self.kernel(gpu, planned, step, kernel, prepared, frame),
+            };
+            if let Err(error) = result {
+                gpu.health.check()?;
+                let failure = Failure::new(error, Some(planned.place(step)));
+                self.unread.push(&failure);
+                results(step).for_each(|result| frame.fail(result.value, &failure));
+                if let StepKind::Kernel(kernel) = &step.kind {
+                    // Nobody knows which calls of it have been recorded.
+                    changed(kernel).for_each(|operand| frame.fail(operand.value, &failure));
+                }
+            }
+            gpu.recorder.count(step.nanoseconds);
+            gpu.submit_when_full()?;
+        }
+        Ok(())
+    }
+
+    fn kernel(
+        &mut self,
+        gpu: &mut Gpu,
+        planned: &Planned,
+        step: &Step,
+        kernel: &Kernel,
+        prepared: &Prepared,
+        frame: &mut Frame,
+    ) -> Result<()> {
+        let operands = || kernel.inputs.iter().flatten();
+        if let Some(failure) = operands().find_map(|operand| frame.failure(operand)).cloned() {
+            kernel.outputs.iter().for_each(|output| frame.fail(output.value, &failure));
+            return Ok(());
+        }
+        let mut taint = union(operands().filter_map(|operand| frame.tainted(operand)));
+        let mut cell = 0;
+        if let Some(check) = prepared.check {
+            let fresh = gpu.faults.cell(check, Some(planned.place(step)), taint.as_ref())?;
+            cell = fresh.word();
+            self.checks.push(Arc::clone(&fresh));
+            let own: Taint = Arc::new([fresh]);
+            taint = union(taint.iter().chain([&own]));
+        }
+        let gate = match &taint {
+            Some(taint) if !kernel.mutates.is_empty() => gpu.faults.gate(&gpu.description.limits, taint)?,
+            _ => gpu.faults.gate(&gpu.description.limits, &clean())?,
+        };
+        let run = Run { frame, cell, gate: gate.word };
+        for call in gate.calls.iter().chain(&prepared.calls) {
+            gpu.record(call, &run)?;
+        }
+        if let Some(taint) = &taint {
+            kernel.outputs.iter().for_each(|output| frame.taint(output.value, taint));
+        }
+        Ok(())
+    }
+}
+
+/// Records a chain, or what of it can be had.
+fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, frame: &mut Frame) -> Result<()> {
+    // Per output, the first input it depends on that does not exist, and what the others may suffer from.
+    let mut missing: Vec<Option<Arc<Failure>>> = Vec::with_capacity(chain.outputs.len());
+    for output in &chain.outputs {
+        let inputs = || {
+            let depends = |(i, _): &(usize, &Operand)| output.depends_on >> i & 1 == 1;
+            chain.inputs.iter().enumerate().filter(depends).map(|(_, operand)| operand)
+        };
+        missing.push(inputs().find_map(|operand| frame.failure(operand)).cloned());
+        if let Some(taint) = union(inputs().filter_map(|operand| frame.tainted(operand))) {
+            frame.taint(output.operand.value, &taint);
+        }
+    }
+    let part;
+    let calls = if missing.iter().all(Option::is_none) {
+        &prepared.calls
+    } else if missing.iter().any(Option::is_none) {
+        // Rare enough to be prepared again, for the results that can be had.
+        let kind = StepKind::Chain(chain.part(|output| missing.get(output).is_some_and(Option::is_none)));
+        let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
+        part = prepare(&Step { kind, ..*step }, target)?;
+        &part.calls
+    } else {
+        &Vec::new()
+    };
+    for (output, failure) in chain.outputs.iter().zip(&missing) {
+        if let Some(failure) = failure {
+            frame.fail(output.operand.value, failure);
+        }
+    }
+    let run = Run { frame, cell: 0, gate: 0 };
+    calls.iter().try_for_each(|call| gpu.record(call, &run))
+}
+
+/// The operands that an instruction changes in place.
+fn changed(kernel: &Kernel) -> impl Iterator<Item = &Operand> {
+    kernel.mutates.iter().filter_map(|&position| kernel.inputs.get(position)?.as_ref())
+}
+
+/// What a step writes.
+fn results(step: &Step) -> Box<dyn Iterator<Item = &Operand> + '_> {
+    match &step.kind {
+        StepKind::Chain(chain) => Box::new(chain.outputs.iter().map(|output| &output.operand)),
+        StepKind::Kernel(kernel) => Box::new(kernel.outputs.iter()),
+    }
+}
