@@ -1,8 +1,10 @@
 //! What the devices of this crate have in common: what the rest of the addon asks of one ([`Device`]), and the parts that
 //! do not depend on where it computes. [`queue`] orders the jobs of one caller, [`slots`] says what slot numbers stand for,
-//! [`transfer`] takes host data in and out, [`memory`] recycles and counts blocks of the sizes in [`class`], and [`failure`]
-//! keeps errors with the values they prevented. Nothing here allocates device memory, runs a program or knows Node.
+//! [`transfer`] takes host data in and out, [`memory`] recycles and counts blocks of the sizes in [`class`], [`bound`] is
+//! what runs of plans have in common, and [`failure`] keeps errors with the values they prevented. Nothing here allocates
+//! device memory, runs a program or knows Node.
 
+pub mod bound;
 pub mod class;
 pub mod failure;
 pub mod memory;

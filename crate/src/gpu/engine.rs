@@ -110,7 +110,7 @@ impl Engine {
         }
         self.streams += 1;
         if self.streams.is_multiple_of(EPOCH_STREAMS) {
-            self.frame.end_epoch();
+            self.frame.kept.end_epoch();
             self.memory.end_epoch();
         }
     }
@@ -145,7 +145,7 @@ impl Engine {
         let memory = &self.memory;
         frame.allocate(plan, steps.scratch, |words, purpose| allocate(gpu, memory, words, purpose))?;
         self.steps(gpu, &planned, &steps, frame)?;
-        for (slot, failure) in frame.broken(plan, stream.inputs) {
+        for (slot, failure) in frame.bound.broken(plan, stream.inputs) {
             self.slots.set(slot, Content::Failed(failure));
         }
         for (content, &slot) in frame.outputs(plan)?.into_iter().zip(stream.outputs) {
@@ -171,7 +171,7 @@ impl Engine {
     fn place(&mut self, gpu: &mut Gpu, source: &Source) -> Result<Value> {
         let numel = source.numel()?;
         let mut storage = allocate(gpu, &self.memory, numel, Purpose::Slot);
-        if matches!(storage, Err(Error::OutOfMemory(_))) && self.frame.give_back() {
+        if matches!(storage, Err(Error::OutOfMemory(_))) && self.frame.kept.give_back() {
             storage = allocate(gpu, &self.memory, numel, Purpose::Slot);
         }
         let storage = storage?;
@@ -380,7 +380,7 @@ impl Engine {
 
     /// Gives memory that waits for reuse back.
     pub fn trim(&mut self) {
-        self.frame.give_back();
+        self.frame.kept.give_back();
         // The first epoch finds out what is idle, the second frees it.
         self.memory.end_epoch();
         self.memory.end_epoch();

@@ -31,10 +31,10 @@ impl Engine {
                 gpu.health.check()?;
                 let failure = Failure::new(error, Some(planned.place(step)));
                 self.unread.push(&failure);
-                results(step).for_each(|result| frame.fail(result.value, &failure));
+                results(step).for_each(|result| frame.bound.fail(result.value, &failure));
                 if let StepKind::Kernel(kernel) = &step.kind {
                     // Nobody knows which calls of it have been recorded.
-                    changed(kernel).for_each(|operand| frame.fail(operand.value, &failure));
+                    changed(kernel).for_each(|operand| frame.bound.fail(operand.value, &failure));
                 }
             }
             gpu.recorder.count(step.nanoseconds);
@@ -53,8 +53,8 @@ impl Engine {
         frame: &mut Frame,
     ) -> Result<()> {
         let operands = || kernel.inputs.iter().flatten();
-        if let Some(failure) = operands().find_map(|operand| frame.failure(operand)).cloned() {
-            kernel.outputs.iter().for_each(|output| frame.fail(output.value, &failure));
+        if let Some(failure) = operands().find_map(|operand| frame.bound.failure(operand)).cloned() {
+            kernel.outputs.iter().for_each(|output| frame.bound.fail(output.value, &failure));
             return Ok(());
         }
         let mut taint = union(operands().filter_map(|operand| frame.tainted(operand)));
@@ -90,7 +90,7 @@ fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, fra
             let depends = |(i, _): &(usize, &Operand)| output.depends_on >> i & 1 == 1;
             chain.inputs.iter().enumerate().filter(depends).map(|(_, operand)| operand)
         };
-        missing.push(inputs().find_map(|operand| frame.failure(operand)).cloned());
+        missing.push(inputs().find_map(|operand| frame.bound.failure(operand)).cloned());
         if let Some(taint) = union(inputs().filter_map(|operand| frame.tainted(operand))) {
             frame.taint(output.operand.value, &taint);
         }
@@ -109,7 +109,7 @@ fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, fra
     };
     for (output, failure) in chain.outputs.iter().zip(&missing) {
         if let Some(failure) = failure {
-            frame.fail(output.operand.value, failure);
+            frame.bound.fail(output.operand.value, failure);
         }
     }
     let run = Run { frame, cell: 0, gate: 0 };

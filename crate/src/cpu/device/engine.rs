@@ -137,7 +137,7 @@ impl Engine {
             self.cpu.pool.wake();
         }
         self.steps(planned, frame);
-        for (slot, failure) in frame.broken(plan, stream.inputs) {
+        for (slot, failure) in frame.bound.broken(plan, stream.inputs) {
             self.slots.set(slot, Content::Failed(failure));
         }
         for (operand, &slot) in plan.outputs.iter().zip(stream.outputs) {
@@ -167,7 +167,7 @@ impl Engine {
     pub fn place(&mut self, source: &Source) -> Result<Value> {
         loop {
             match place(source, &self.memory) {
-                Err(Error::OutOfMemory(_)) if self.weights.evict() || self.frame.give_back() => {}
+                Err(Error::OutOfMemory(_)) if self.weights.evict() || self.frame.kept.give_back() => {}
                 result => return result,
             }
         }
@@ -209,7 +209,7 @@ impl Engine {
 
     /// Gives memory that waits for reuse back to the system.
     pub fn trim(&mut self) {
-        self.frame.give_back();
+        self.frame.kept.give_back();
         self.weights.sweep();
         // The first epoch finds out what is idle, the second frees it.
         self.memory.end_epoch();
@@ -219,7 +219,7 @@ impl Engine {
     /// Ends an epoch of work: what it did not need is given back.
     pub fn end_epoch(&mut self) {
         self.weights.sweep();
-        self.frame.end_epoch();
+        self.frame.kept.end_epoch();
         self.memory.end_epoch();
     }
 

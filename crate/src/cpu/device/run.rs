@@ -34,7 +34,7 @@ impl Engine {
     }
 
     fn kernel(&mut self, planned: &Planned, step: &Step, kernel: &Kernel, prepared: &Prepared, frame: &mut Frame) {
-        let missing = kernel.inputs.iter().flatten().find_map(|operand| frame.failure(operand)).cloned();
+        let missing = kernel.inputs.iter().flatten().find_map(|operand| frame.bound.failure(operand)).cloned();
         let failure = if let Some(failure) = missing {
             failure
         } else {
@@ -48,13 +48,13 @@ impl Engine {
                 Err(Stop::Panic(error)) => {
                     let failure = self.failed(planned, step, error);
                     // Nobody knows how much of an in-place operand has been changed.
-                    changed(kernel).for_each(|operand| frame.fail(operand.value, &failure));
+                    changed(kernel).for_each(|operand| frame.bound.fail(operand.value, &failure));
                     failure
                 }
             }
         };
         for output in &kernel.outputs {
-            frame.fail(output.value, &failure);
+            frame.bound.fail(output.value, &failure);
         }
     }
 
@@ -72,7 +72,7 @@ impl Engine {
             .iter()
             .map(|output| {
                 let depends = |i: &usize| output.depends_on >> i & 1 == 1;
-                (0..chain.inputs.len()).filter(depends).find_map(|i| frame.failure(&chain.inputs[i])).cloned()
+                (0..chain.inputs.len()).filter(depends).find_map(|i| frame.bound.failure(&chain.inputs[i])).cloned()
             })
             .collect();
         let result = if missing.iter().all(Option::is_none) {
@@ -89,13 +89,13 @@ impl Engine {
         };
         for (output, failure) in chain.outputs.iter().zip(&missing) {
             if let Some(failure) = failure {
-                frame.fail(output.operand.value, failure);
+                frame.bound.fail(output.operand.value, failure);
             }
         }
         if let Err(Stop::Error(error) | Stop::Panic(error)) = result {
             let failure = self.failed(planned, step, error);
             for output in &chain.outputs {
-                frame.fail(output.operand.value, &failure);
+                frame.bound.fail(output.operand.value, &failure);
             }
         }
     }
