@@ -30,11 +30,32 @@ export interface BackendStats {
   readonly planMisses: number
 }
 
+/** What is known of a compiled program. */
+export interface ProgramInfo {
+  /** Steps of its plan: kernels and fused chains. */
+  readonly steps: number
+  /** Bytes of all intermediates together, as the plan lays them out. */
+  readonly arenaBytes: number
+  /** The least that any layout needs: the most bytes of intermediates alive at one moment. */
+  readonly liveBytes: number
+  /** Milliseconds that planning took. */
+  readonly planMilliseconds: number
+}
+
 /** One device, as the SDK sees it. Methods throw `TilegradError`; none is called after `close`. */
 export interface Backend {
   readonly kind: DeviceKind
   /** Runs a stream after everything submitted before it. The words are copied before this returns. Never throws for what the data is: such errors poison slots. */
   submit(stream: Uint32Array): void
+  /**
+   * Decodes and plans code once, for any number of runs, under a number that the SDK gives out and that is not in use. The
+   * words are copied. Throws for words that are no program, and for want of memory.
+   */
+  compile(program: number, code: Uint32Array): ProgramInfo
+  /** Runs a compiled program after everything submitted before it: `stream` has no code words. Fails as `submit` does. */
+  run(program: number, stream: Uint32Array): void
+  /** Forgets a compiled program, after what has been submitted. */
+  release(program: number): void
   /** Creates a slot from host data, copied before this returns. */
   write(slot: number, dtype: Dtype, data: TypedArray): void
   /** Copies a slot to the host once all work before it is done; `undefined` when it already has. Rejects for a poisoned slot. */

@@ -4,12 +4,12 @@
  * errors; programs run in run.ts, by the plans of plan.ts.
  */
 
-import type { Backend, BackendOptions, BackendStats } from '../backend.ts'
+import type { Backend, BackendOptions, BackendStats, ProgramInfo } from '../backend.ts'
 import type { Dtype, TypedArray } from '../../dtype.ts'
 import { TilegradError } from '../../errors.ts'
 import { type Program, type Stream, readStream } from '../../program/decode.ts'
 import { Memory } from './memory.ts'
-import { type Plan, PlanCache } from './plan.ts'
+import { type Plan, PlanCache, makePlan } from './plan.ts'
 import { type Held, arrayOver, run } from './run.ts'
 
 /** Memory that several slots may look at. */
@@ -42,6 +42,7 @@ export class JsBackend implements Backend {
   readonly kind = 'js'
   readonly #memory: Memory
   readonly #plans = new PlanCache()
+  readonly #programs = new Map<number, Plan>()
   readonly #slots = new Map<number, Slot>()
   /** Errors that poisoned slots and that no read has delivered. */
   readonly #unread = new Set<TilegradError>()
@@ -57,7 +58,34 @@ export class JsBackend implements Backend {
   submit(words: Uint32Array): void {
     this.#checkOpen()
     const stream = readStream(words)
-    const plan = this.#plans.get(stream.code)
+    this.#run(this.#plans.get(stream.code), stream)
+  }
+
+  compile(program: number, code: Uint32Array): ProgramInfo {
+    this.#checkOpen()
+    const before = performance.now()
+    const plan = makePlan(code)
+    this.#programs.set(program, plan)
+    return {
+      steps: plan.program.instructions.filter(({ name }) => name !== 'input' && name !== 'output').length,
+      arenaBytes: plan.cellBytes,
+      liveBytes: plan.liveBytes,
+      planMilliseconds: performance.now() - before,
+    }
+  }
+
+  run(program: number, words: Uint32Array): void {
+    this.#checkOpen()
+    const plan = this.#programs.get(program)
+    if (plan === undefined) throw new TilegradError('ERR_PROGRAM', `program ${program} was not compiled on this device`)
+    this.#run(plan, readStream(words))
+  }
+
+  release(program: number): void {
+    this.#programs.delete(program)
+  }
+
+  #run(plan: Plan, stream: Stream): void {
     const inputs = this.#bind(plan.program, stream)
     const buffers = this.#takeAll(plan)
     if (buffers instanceof TilegradError) {
@@ -135,6 +163,7 @@ export class JsBackend implements Backend {
     for (const slot of this.#slots.keys()) this.#free(slot)
     this.#memory.clear()
     this.#plans.clear()
+    this.#programs.clear()
     this.#closed = true
     return this.sync()
   }

@@ -14,6 +14,10 @@ export interface Plan {
   readonly places: readonly Place[]
   /** Sizes in bytes of the buffers a run needs besides its inputs: first the cells, then the memory of outputs. */
   readonly buffers: readonly number[]
+  /** Bytes of all cells together. */
+  readonly cellBytes: number
+  /** The most bytes of temporaries alive at one moment. */
+  readonly liveBytes: number
 }
 
 /** Where one register lives. */
@@ -52,20 +56,29 @@ export function makePlan(code: Uint32Array): Plan {
   const cells = new Cells()
   const buffers = new Map<number, number>()
   const ending: number[][] = instructions.map(() => [])
+  let live = 0
+  let liveBytes = 0
   for (const { name, line, outputs } of instructions) {
     for (const register of outputs) {
       if (name === 'view' || name === 'input' || kept.has(register)) continue
-      buffers.set(register, cells.take(bytesOf(registers[register]!)))
+      const bytes = bytesOf(registers[register]!)
+      buffers.set(register, cells.take(bytes))
+      live += bytes
       ending[lastUse[register]!]!.push(register)
     }
-    for (const register of ending[line]!) cells.release(buffers.get(register)!)
+    liveBytes = Math.max(liveBytes, live)
+    for (const register of ending[line]!) {
+      cells.release(buffers.get(register)!)
+      live -= bytesOf(registers[register]!)
+    }
   }
   const sizes = cells.sizes
+  const cellBytes = sizes.reduce((sum, bytes) => sum + bytes, 0)
   for (const root of kept) {
     if (!external.has(root)) buffers.set(root, sizes.push(bytesOf(registers[root]!)) - 1)
   }
   const places = roots.map((root, i) => ({ root, offset: offsets[i]!, buffer: buffers.get(root) ?? -1 }))
-  return { program, places, buffers: sizes }
+  return { program, places, buffers: sizes, cellBytes, liveBytes }
 }
 
 /** Bytes a register takes on this device. */
