@@ -77,6 +77,18 @@ export interface OpenedGpu {
   adapter: AdapterInfo
 }
 
+/** What is known of a compiled program. */
+export interface ProgramInfo {
+  /** Steps of its plan: kernels and fused chains. */
+  steps: number
+  /** Bytes of all intermediates together, as the plan lays them out. */
+  arenaBytes: number
+  /** The most bytes of intermediates alive at one step: no layout needs less. */
+  liveBytes: number
+  /** Milliseconds that decoding and planning took. */
+  planMilliseconds: number
+}
+
 /** What must match between the addon and the SDK. */
 export interface Version {
   /** The package's version. */
@@ -95,6 +107,9 @@ export interface Binding {
    * fail with `ERR_DEVICE_LOST`.
    */
   close(id: number): Promise<void>
+
+  /** Decodes and plans code on this thread and keeps the plan under the number `program`, for any number of calls of `run`. */
+  compile(id: number, program: number, code: Uint32Array): ProgramInfo
 
   /** Asks the processor. */
   cpuInfo(): CpuInfo
@@ -119,6 +134,12 @@ export interface Binding {
    * transferred or resized.
    */
   read(id: number, slot: number, into: TypedArray): Promise<void>
+
+  /** Forgets a compiled program, after what has been submitted. */
+  releaseProgram(id: number, program: number): void
+
+  /** Runs a compiled program after everything submitted before it: as `submit`, with a stream that has no code words. */
+  run(id: number, program: number, stream: Uint32Array, turn: number): boolean
 
   /** Counters of a device; while a program runs, those that are not bytes may be older. */
   stats(id: number): DeviceStats

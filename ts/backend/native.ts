@@ -7,7 +7,7 @@
 import { totalmem } from 'node:os'
 import type { Dtype, TypedArray } from '../dtype.ts'
 import { type ErrorCode, TilegradError } from '../errors.ts'
-import type { Backend, BackendOptions, BackendStats, DeviceKind } from './backend.ts'
+import type { Backend, BackendOptions, BackendStats, DeviceKind, ProgramInfo } from './backend.ts'
 import type { AdapterInfo, Binding } from './binding.ts'
 import { load } from './loader.ts'
 
@@ -146,6 +146,22 @@ class NativeBackend implements Backend {
     } catch (error) {
       throw translated(error)
     }
+  }
+
+  compile(program: number, code: Uint32Array): ProgramInfo {
+    return attempt(() => this.#binding.compile(this.#id, program, code))
+  }
+
+  run(program: number, stream: Uint32Array): void {
+    try {
+      if (this.#binding.run(this.#id, program, stream, currentTurn())) this.#waitForRoom()
+    } catch (error) {
+      throw translated(error)
+    }
+  }
+
+  release(program: number): void {
+    attempt(() => this.#binding.releaseProgram(this.#id, program))
   }
 
   write(slot: number, dtype: Dtype, data: TypedArray): void {

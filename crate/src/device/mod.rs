@@ -1,6 +1,6 @@
 //! What the devices of this crate have in common: what the rest of the addon asks of one ([`Device`]), and the parts that
 //! do not depend on where it computes. [`queue`] orders the jobs of one caller, [`slots`] says what slot numbers stand for,
-//! [`transfer`] takes host data in and out, [`memory`] recycles and counts blocks of the sizes in [`class`], [`bound`] is
+//! [`programs`] keeps what has been compiled, [`transfer`] takes host data in and out, [`memory`] recycles and counts blocks of the sizes in [`class`], [`bound`] is
 //! what runs of plans have in common, and [`failure`] keeps errors with the values they prevented. Nothing here allocates
 //! device memory, runs a program or knows Node.
 
@@ -8,6 +8,7 @@ pub mod bound;
 pub mod class;
 pub mod failure;
 pub mod memory;
+pub mod programs;
 pub mod queue;
 pub mod slots;
 mod statistics;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use failure::{Failure, Place};
+pub use programs::ProgramInfo;
 pub use statistics::{Statistics, Usage};
 pub use transfer::{Source, Target};
 
@@ -48,6 +50,25 @@ pub trait Device: Send + Sync {
     /// [`Error::Lost`](crate::error::Error::Lost) when closed, [`Error::OutOfMemory`](crate::error::Error::OutOfMemory)
     /// when the stream cannot be copied. What goes wrong inside the program poisons its outputs instead.
     fn submit(&self, stream: &[u32], turn: u32) -> Result<Pressure>;
+
+    /// Decodes and plans code words on the caller's thread, for any number of runs, and keeps the plan under a number. A
+    /// program that had the number is forgotten, after what has been submitted.
+    ///
+    /// # Errors
+    /// [`Error::Program`](crate::error::Error::Program) for words that are no program,
+    /// [`Error::OutOfMemory`](crate::error::Error::OutOfMemory) when there is no room to plan them,
+    /// [`Error::Lost`](crate::error::Error::Lost) when closed.
+    fn compile(&self, program: u32, code: &[u32]) -> Result<ProgramInfo>;
+
+    /// Runs a compiled program as [`Device::submit`] runs a stream. `stream` brings everything but code. Without such a
+    /// program its outputs are poisoned.
+    ///
+    /// # Errors
+    /// As for [`Device::submit`].
+    fn run(&self, program: u32, stream: &[u32], turn: u32) -> Result<Pressure>;
+
+    /// Forgets a compiled program, after what has been submitted. Does nothing without one, or on a closed device.
+    fn release(&self, program: u32);
 
     /// Creates a slot from host data, which is copied before this returns.
     ///

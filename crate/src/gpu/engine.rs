@@ -2,24 +2,23 @@
 //! which hands it one job at a time. Errors stay with their values, as on `cpu`. How a plan's steps are recorded stands in
 //! `walk`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::block::{Content, Memory, Storage, Tensor, Value};
 use super::fault::{Cell, Outcome, clean, failure, span};
 use super::frame::Frame;
-use super::kernels::limits;
 use super::kernels::shader::Aligned;
 use super::physical::Gpu;
 use super::planned::Planned;
 use super::staging::Reading;
 use crate::device::failure::Unread;
 use crate::device::memory::Purpose;
+use crate::device::programs::Programs;
 use crate::device::slots::Slots;
 use crate::device::{Done, Failure, Source, Statistics, Target, Told};
 use crate::error::{Error, Result};
-use crate::plan::{Options, PlanCache};
+use crate::plan::PlanCache;
 use crate::program::Stream;
 
 /// Plans kept: more than the signatures of a compiled function and an eager loop together.
@@ -68,6 +67,7 @@ pub struct Engine {
     pub(super) abandoned: Arc<AtomicBool>,
     slots: Slots<Tensor>,
     plans: PlanCache<Planned>,
+    programs: Programs<Planned>,
     fuse: bool,
     pub(super) unread: Unread,
     /// Checks whose outcome is not known.
@@ -84,6 +84,7 @@ impl Engine {
             abandoned,
             slots: Slots::default(),
             plans: PlanCache::new(PLANS, PLANNED_WORDS),
+            programs: Programs::default(),
             fuse,
             unread: Unread::default(),
             checks: Vec::new(),
@@ -92,15 +93,52 @@ impl Engine {
         }
     }
 
+    /// Keeps a compiled program under a number.
+    pub fn keep(&mut self, program: u32, planned: Planned) {
+        if let Err(error) = self.programs.insert(program, planned) {
+            self.unread.push(&error.into());
+        }
+    }
+
+    /// Forgets a compiled program.
+    pub fn release(&mut self, program: u32) {
+        self.programs.remove(program);
+    }
+
     /// Runs a stream. Whatever goes wrong ends in its output slots.
     pub fn submit(&mut self, gpu: &mut Gpu, words: &[u32]) {
+        self.serve(gpu, words, |engine, gpu, stream| {
+            if stream.code.is_empty() && stream.inputs.is_empty() && stream.outputs.is_empty() {
+                return Ok(None);
+            }
+            let fuse = engine.fuse;
+            engine.plans.get(stream.code, |code| Planned::new(code, fuse, gpu.traits())).map(Some)
+        });
+    }
+
+    /// Runs a compiled program on what a stream binds. Whatever goes wrong ends in its output slots.
+    pub fn run(&mut self, gpu: &mut Gpu, program: u32, words: &[u32]) {
+        self.serve(gpu, words, |engine, _, stream| {
+            stream.check_bare().and_then(|()| engine.programs.get(program).map(Some))
+        });
+    }
+
+    fn serve(
+        &mut self,
+        gpu: &mut Gpu,
+        words: &[u32],
+        plan: impl FnOnce(&mut Self, &Gpu, &Stream) -> Result<Option<Arc<Planned>>>,
+    ) {
         let stream = match Stream::parse(words) {
             Ok(stream) => stream,
             Err(error) => return self.unread.push(&Failure::new(error, None)),
         };
         let mut frame = std::mem::take(&mut self.frame);
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run(gpu, &stream, &mut frame)));
-        if let Err(error) = ran.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
+        let ran = Error::catch(|| match plan(self, gpu, &stream)? {
+            Some(planned) => self.execute(gpu, &planned, &stream, &mut frame),
+            None => Ok(()),
+        });
+        if let Err(error) = ran {
             self.poison(&stream, &Failure::new(error, None));
         }
         frame.clear();
@@ -126,13 +164,8 @@ impl Engine {
     }
 
     /// Binds, records, and stores the outputs.
-    fn run(&mut self, gpu: &mut Gpu, stream: &Stream, frame: &mut Frame) -> Result<()> {
-        if stream.code.is_empty() && stream.inputs.is_empty() && stream.outputs.is_empty() {
-            return Ok(());
-        }
+    fn execute(&mut self, gpu: &mut Gpu, planned: &Planned, stream: &Stream, frame: &mut Frame) -> Result<()> {
         gpu.health.check()?;
-        let options = Options { fuse: self.fuse, in_place: true, limits: limits(gpu.traits()) };
-        let planned = self.plans.get(stream.code, |code| Planned::new(code, options))?;
         let plan = &planned.plan;
         plan.interface.check(stream)?;
         for &slot in stream.outputs {
@@ -144,7 +177,7 @@ impl Engine {
         let steps = planned.steps(gpu, Aligned { misaligned: frame.misaligned() })?;
         let memory = &self.memory;
         frame.allocate(plan, steps.scratch, |words, purpose| allocate(gpu, memory, words, purpose))?;
-        self.steps(gpu, &planned, &steps, frame)?;
+        self.steps(gpu, planned, &steps, frame)?;
         for (slot, failure) in frame.bound.broken(plan, stream.inputs) {
             self.slots.set(slot, Content::Failed(failure));
         }
@@ -374,6 +407,7 @@ impl Engine {
     pub fn clear(&mut self) {
         self.slots = Slots::default();
         self.plans.clear();
+        self.programs.clear();
         self.checks.clear();
         self.trim();
     }

@@ -1,11 +1,12 @@
 //! What the JavaScript thread holds of a logical device on a GPU: its queue. All work is done on the GPU's thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::adapter::Description;
+use super::planned::Planned;
 use super::thread::{Client, Job, Thread, connect};
-use crate::device::{self, Done, Pressure, Source, Statistics, Target, Told};
+use crate::device::{self, Done, Pressure, ProgramInfo, Source, Statistics, Target, Told};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 
@@ -138,6 +139,28 @@ impl device::Device for Device {
         let stream = self.client.queue.copy(stream)?;
         self.push(Job::Submit { stream });
         Ok(self.pressure())
+    }
+
+    fn compile(&self, program: u32, code: &[u32]) -> Result<ProgramInfo> {
+        self.client.queue.reserve()?;
+        let started = Instant::now();
+        let planned = Error::catch(|| Planned::new(code, self.client.fuse, &self.thread.description.limits))?;
+        let info = ProgramInfo::new(&planned.plan, started.elapsed());
+        self.push(Job::Keep { program, planned: Box::new(planned) });
+        Ok(info)
+    }
+
+    fn run(&self, program: u32, stream: &[u32], _turn: u32) -> Result<Pressure> {
+        self.client.queue.reserve()?;
+        let stream = self.client.queue.copy(stream)?;
+        self.push(Job::Run { program, stream });
+        Ok(self.pressure())
+    }
+
+    fn release(&self, program: u32) {
+        if self.client.queue.reserve().is_ok() {
+            self.push(Job::Release { program });
+        }
     }
 
     fn write(&self, slot: u32, source: &Source) -> Result<Pressure> {

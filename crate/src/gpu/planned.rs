@@ -3,11 +3,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::kernels::shader::Aligned;
-use super::kernels::{Prepared, Target, prepare};
+use super::kernels::{Prepared, Target, limits, prepare};
 use super::physical::Gpu;
+use super::traits::Traits;
 use crate::device::Place;
 use crate::error::Result;
 use crate::plan::{Options, Plan, Step};
@@ -20,7 +21,7 @@ pub struct Planned {
     /// What to do and where.
     pub plan: Plan,
     /// By which inputs are aligned: nearly always one entry.
-    steps: RefCell<HashMap<Aligned, Rc<Steps>>>,
+    steps: RefCell<HashMap<Aligned, Arc<Steps>>>,
 }
 
 /// The steps of a plan as dispatches.
@@ -32,13 +33,13 @@ pub struct Steps {
 }
 
 impl Planned {
-    /// Decodes, validates and plans code words.
+    /// Decodes, validates and plans code words for an adapter.
     ///
     /// # Errors
     /// Words that are no program; no memory to plan one.
-    pub fn new(code: &[u32], options: Options) -> Result<Self> {
+    pub fn new(code: &[u32], fuse: bool, traits: &Traits) -> Result<Self> {
         let program = Program::decode(code)?;
-        let plan = Plan::new(&program, options)?;
+        let plan = Plan::new(&program, Options { fuse, in_place: true, limits: limits(traits) })?;
         Ok(Self { program, plan, steps: RefCell::default() })
     }
 
@@ -46,9 +47,9 @@ impl Planned {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::error::Error::OutOfMemory) for tensors that the adapter cannot bind.
-    pub fn steps(&self, gpu: &mut Gpu, aligned: Aligned) -> Result<Rc<Steps>> {
+    pub fn steps(&self, gpu: &mut Gpu, aligned: Aligned) -> Result<Arc<Steps>> {
         if let Some(steps) = self.steps.borrow().get(&aligned) {
-            return Ok(Rc::clone(steps));
+            return Ok(Arc::clone(steps));
         }
         let target = Target { traits: gpu.traits(), aligned };
         let prepared = self.plan.steps.iter().map(|step| prepare(step, target)).collect::<Result<Vec<_>>>()?;
@@ -56,8 +57,8 @@ impl Planned {
             gpu.pipelines.pipeline(&call.shader)?;
         }
         let scratch = prepared.iter().map(|prepared| prepared.scratch).max().unwrap_or(0);
-        let steps = Rc::new(Steps { prepared, scratch });
-        self.steps.borrow_mut().insert(aligned, Rc::clone(&steps));
+        let steps = Arc::new(Steps { prepared, scratch });
+        self.steps.borrow_mut().insert(aligned, Arc::clone(&steps));
         Ok(steps)
     }
 

@@ -15,6 +15,7 @@ use super::block::{Maker, Memory};
 use super::engine::{Begun, Engine, Waiting};
 use super::health::Health;
 use super::physical::Gpu;
+use super::planned::Planned;
 use crate::device::queue::{Bell, Next, Queue};
 use crate::device::{Done, Source, Statistics, Target};
 use crate::error::{Error, Result};
@@ -29,6 +30,12 @@ const SLICE: Duration = Duration::from_millis(1);
 pub enum Job {
     /// Run a stream.
     Submit { stream: Vec<u32> },
+    /// Keep a compiled program.
+    Keep { program: u32, planned: Box<Planned> },
+    /// Run a compiled program.
+    Run { program: u32, stream: Vec<u32> },
+    /// Forget a compiled program.
+    Release { program: u32 },
     /// Give a slot host data.
     Write { slot: u32, source: Source<'static> },
     /// Copy a slot to the host.
@@ -60,7 +67,8 @@ pub struct Client {
     pub memory: Arc<Memory>,
     /// Counters, as of the last job.
     pub statistics: Mutex<Statistics>,
-    fuse: bool,
+    /// Whether its plans fuse.
+    pub fuse: bool,
 }
 
 /// A GPU that runs.
@@ -266,11 +274,18 @@ impl Served {
         match job {
             Job::Submit { stream } => {
                 self.engine.submit(gpu, &stream);
-                queue.recycle(stream);
-                if let Some(waiting) = self.engine.curiosity(gpu) {
-                    self.waiting.push(waiting);
-                }
-                self.count();
+                self.ran(gpu, stream);
+            }
+            Job::Keep { program, planned } => {
+                self.engine.keep(program, *planned);
+                queue.finish(0);
+            }
+            Job::Run { program, stream } => {
+                self.engine.run(gpu, program, &stream);
+                self.ran(gpu, stream);
+            }
+            Job::Release { program } => {
+                self.engine.release(program);
                 queue.finish(0);
             }
             Job::Write { slot, source } => {
@@ -297,6 +312,16 @@ impl Served {
                 queue.finish(0);
             }
         }
+    }
+
+    /// Ends the job of a stream that has been run.
+    fn ran(&mut self, gpu: &mut Gpu, stream: Vec<u32>) {
+        self.client.queue.recycle(stream);
+        if let Some(waiting) = self.engine.curiosity(gpu) {
+            self.waiting.push(waiting);
+        }
+        self.count();
+        self.client.queue.finish(0);
     }
 
     /// Shows the counters as they are now.

@@ -44,6 +44,53 @@ pub fn submit(env: Env, id: u32, stream: &[u32], turn: u32) -> napi::Result<bool
     })
 }
 
+/// What is known of a compiled program.
+#[napi(object)]
+pub struct ProgramInfo {
+    /// Steps of its plan: kernels and fused chains.
+    pub steps: f64,
+    /// Bytes of all intermediates together, as the plan lays them out.
+    pub arena_bytes: f64,
+    /// The most bytes of intermediates alive at one step: no layout needs less.
+    pub live_bytes: f64,
+    /// Milliseconds that decoding and planning took.
+    pub plan_milliseconds: f64,
+}
+
+/// Decodes and plans code on this thread and keeps the plan under the number `program`, for any number of calls of `run`.
+#[napi]
+pub fn compile(env: Env, id: u32, program: u32, code: &[u32]) -> napi::Result<ProgramInfo> {
+    guard(env, || {
+        let info = registry::get(id)?.device.compile(program, code)?;
+        Ok(ProgramInfo {
+            steps: info.steps as f64,
+            arena_bytes: info.arena_bytes as f64,
+            live_bytes: info.live_bytes as f64,
+            plan_milliseconds: info.planning.as_secs_f64() * 1e3,
+        })
+    })
+}
+
+/// Runs a compiled program after everything submitted before it: as `submit`, with a stream that has no code words.
+#[napi]
+pub fn run(env: Env, id: u32, program: u32, stream: &[u32], turn: u32) -> napi::Result<bool> {
+    guard(env, || {
+        let entry = registry::get(id)?;
+        let pressure = entry.device.run(program, stream, turn)?;
+        entry.report(env);
+        Ok(pressure == Pressure::Wait)
+    })
+}
+
+/// Forgets a compiled program, after what has been submitted.
+#[napi]
+pub fn release_program(env: Env, id: u32, program: u32) -> napi::Result<()> {
+    guard(env, || {
+        registry::get(id)?.device.release(program);
+        Ok(())
+    })
+}
+
 /// Creates a slot from a `Float32Array`, an `Int32Array` or a `Uint8Array` (bool), which is copied. True asks to call
 /// `waitForRoom` before more.
 #[napi]

@@ -19,7 +19,7 @@ impl Plan {
         for (step, group) in groups.iter().enumerate() {
             places.visit(group, step as u32, options.in_place)?;
         }
-        let arena = places.lay_out();
+        let (arena, live_words) = places.lay_out();
         let mut steps = Vec::new();
         steps.try_reserve_exact(groups.len()).map_err(|_| no_memory())?;
         for (number, group) in groups.into_iter().enumerate() {
@@ -48,6 +48,7 @@ impl Plan {
             values: places.values as usize,
             allocations: places.allocations,
             arena,
+            live: live_words,
             interface: program.interface(),
         })
     }
@@ -188,11 +189,12 @@ impl<'a> Places<'a> {
         })
     }
 
-    /// Lays out the arena and returns its size.
-    fn lay_out(&mut self) -> usize {
-        let layout = arena::lay_out(&self.blocks);
+    /// Lays out the arena; its size, and the least that any layout needs.
+    fn lay_out(&mut self) -> (usize, usize) {
+        let bound = arena::bound(&self.blocks);
+        let layout = arena::lay_out(&self.blocks, bound);
         self.offsets = layout.offsets;
-        layout.size
+        (layout.size, bound)
     }
 
     fn operand(&self, register: RegisterId) -> Operand {

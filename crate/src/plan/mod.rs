@@ -152,6 +152,8 @@ pub struct Plan {
     pub allocations: Vec<usize>,
     /// Size in elements of the arena.
     pub arena: usize,
+    /// The most elements of the arena alive at one step: no layout is smaller.
+    pub live: usize,
     /// Number of values ([`Operand::value`]).
     pub values: usize,
     /// What must be bound: numbers of inputs, outputs and scalars.

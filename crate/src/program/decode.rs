@@ -58,6 +58,17 @@ impl<'a> Stream<'a> {
         Ok(Self { inputs, outputs, frees, code, scalars })
     }
 
+    /// Refuses a stream that brings code of its own: it is for a program that has been compiled.
+    ///
+    /// # Errors
+    /// [`Error::Program`].
+    pub fn check_bare(&self) -> Result<()> {
+        if self.code.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Program(format!("a stream for a compiled program brings {} words of code", self.code.len())))
+    }
+
     /// The scalars in order.
     pub fn scalars(&self) -> impl ExactSizeIterator<Item = f64> + use<'a> {
         self.scalars.as_chunks().0.iter().map(|&[low, high]| float(low, high))

@@ -13,6 +13,7 @@ use super::transfer::{fill, place};
 use super::weights::Weights;
 use crate::cpu::Cpu;
 use crate::device::failure::{Failure, Unread};
+use crate::device::programs::Programs;
 use crate::device::slots::{Content, Slots};
 use crate::device::{Source, Statistics, Target, Told};
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ pub struct Engine {
     pub(super) abandoned: Arc<AtomicBool>,
     slots: Slots<Storage>,
     plans: PlanCache<Planned>,
+    programs: Programs<Planned>,
     plan: fn(&[u32], bool) -> Result<Planned>,
     fuse: bool,
     pub(super) unread: Unread,
@@ -65,6 +67,7 @@ impl Engine {
             abandoned,
             slots: Slots::default(),
             plans: PlanCache::new(PLANS, PLAN_WORDS),
+            programs: Programs::default(),
             plan: Planned::new,
             fuse,
             unread: Unread::default(),
@@ -77,20 +80,47 @@ impl Engine {
         Lookup(Error::catch(|| Stream::parse(words).and_then(|stream| self.planned(&stream))))
     }
 
+    /// Keeps a compiled program under a number.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when there is no room for another.
+    pub fn keep(&mut self, program: u32, planned: Planned) -> Result<()> {
+        self.programs.insert(program, planned)
+    }
+
+    /// Forgets a compiled program.
+    pub fn release(&mut self, program: u32) {
+        self.programs.remove(program);
+    }
+
+    /// The plan of a compiled program, or that there is none.
+    pub fn compiled(&self, program: u32) -> Lookup {
+        Lookup(self.programs.get(program).map(Some))
+    }
+
     /// Runs a stream. Whatever goes wrong ends in its output slots.
     pub fn submit(&mut self, words: &[u32], lookup: Option<Lookup>) {
+        self.serve(words, |engine, stream| match lookup {
+            Some(Lookup(planned)) => planned,
+            None => Error::catch(|| engine.planned(stream)),
+        });
+    }
+
+    /// Runs a compiled program on what a stream binds. Whatever goes wrong ends in its output slots.
+    pub fn run(&mut self, words: &[u32], Lookup(planned): Lookup) {
+        self.serve(words, |_, stream| stream.check_bare().and(planned));
+    }
+
+    fn serve(&mut self, words: &[u32], plan: impl FnOnce(&mut Self, &Stream) -> Result<Option<Arc<Planned>>>) {
         let stream = match Stream::parse(words) {
             Ok(stream) => stream,
             Err(error) => return self.report(error),
         };
-        let planned = match lookup {
-            Some(Lookup(planned)) => planned,
-            None => Error::catch(|| self.planned(&stream)),
-        };
+        let planned = plan(self, &stream);
         let mut frame = std::mem::take(&mut self.frame);
         if let Err(error) = planned.and_then(|planned| match planned {
             // Steps have their own guard. A panic in what is around them is our bug, but no reason to keep silent.
-            Some(planned) => Error::catch(|| self.run(&planned, &stream, &mut frame)),
+            Some(planned) => Error::catch(|| self.execute(&planned, &stream, &mut frame)),
             None => Ok(()),
         }) {
             let failure = Failure::new(error, None);
@@ -118,7 +148,7 @@ impl Engine {
     }
 
     /// Binds, runs, and stores the outputs.
-    fn run(&mut self, planned: &Planned, stream: &Stream, frame: &mut Frame) -> Result<()> {
+    fn execute(&mut self, planned: &Planned, stream: &Stream, frame: &mut Frame) -> Result<()> {
         let plan = &planned.plan;
         plan.interface.check(stream)?;
         for &slot in stream.outputs {
@@ -202,6 +232,7 @@ impl Engine {
     pub fn close(&mut self) -> Option<Arc<Failure>> {
         self.slots = Slots::default();
         self.plans.clear();
+        self.programs.clear();
         self.weights.clear();
         self.trim();
         self.unread.take()

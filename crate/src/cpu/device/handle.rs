@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use super::memory::Memory;
+use super::prepare::Planned;
 use super::transfer::place;
 use super::worker::{Job, Upload, Worker};
 use crate::cpu::Cpu;
 use crate::device::queue::Queue;
-use crate::device::{self, Done, Pressure, Source, Statistics, Target, Told};
+use crate::device::{self, Done, Pressure, ProgramInfo, Source, Statistics, Target, Told};
 use crate::error::{Error, Result};
 
 /// Work estimated above this goes to the device thread, where it costs a hop and a promise more: about 15 µs.
@@ -31,6 +32,7 @@ const INLINE_READ: usize = 1 << 16;
 pub struct Device {
     worker: Arc<Worker>,
     memory: Arc<Memory>,
+    fuse: bool,
     /// The turn of the event loop in which the caller last submitted.
     turn: AtomicU32,
     /// Nanoseconds of inline work in that turn.
@@ -55,7 +57,7 @@ impl Device {
             .spawn(move || thread.work())
             .map_err(|error| Error::NoDevice(format!("cannot start the device thread: {error}")))?;
         let (turn, spent) = (AtomicU32::new(0), AtomicU64::new(0));
-        Ok(Self { worker, memory, turn, spent, statistics: Mutex::default() })
+        Ok(Self { worker, memory, fuse, turn, spent, statistics: Mutex::default() })
     }
 
     fn queue(&self) -> &Queue<Job> {
@@ -103,6 +105,44 @@ impl device::Device for Device {
         let stream = self.queue().copy(stream)?;
         self.queue().push(Job::Submit { stream, lookup }, 0);
         Ok(self.pressure())
+    }
+
+    fn compile(&self, program: u32, code: &[u32]) -> Result<ProgramInfo> {
+        self.queue().reserve()?;
+        let started = Instant::now();
+        let planned = Error::catch(|| Planned::new(code, self.fuse))?;
+        let info = ProgramInfo::new(&planned.plan, started.elapsed());
+        if self.queue().is_idle() {
+            self.worker.engine().keep(program, planned)?;
+        } else {
+            self.queue().push(Job::Keep { program, planned: Box::new(planned) }, 0);
+        }
+        Ok(info)
+    }
+
+    fn run(&self, program: u32, stream: &[u32], turn: u32) -> Result<Pressure> {
+        self.queue().reserve()?;
+        if self.queue().is_idle() && self.may_run_inline(turn) {
+            let mut engine = self.worker.engine();
+            let found = engine.compiled(program);
+            if found.nanoseconds() <= INLINE_NS {
+                let started = Instant::now();
+                self.worker.run(stream, found, &mut engine);
+                self.spent.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                return Ok(Pressure::None);
+            }
+        }
+        let stream = self.queue().copy(stream)?;
+        self.queue().push(Job::Run { program, stream }, 0);
+        Ok(self.pressure())
+    }
+
+    fn release(&self, program: u32) {
+        if self.queue().is_idle() {
+            self.worker.engine().release(program);
+        } else if self.queue().reserve().is_ok() {
+            self.queue().push(Job::Release { program }, 0);
+        }
     }
 
     fn write(&self, slot: u32, source: &Source) -> Result<Pressure> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, Lookup};
 use super::memory::Value;
+use super::prepare::Planned;
 use crate::device::queue::{Next, Queue};
 use crate::device::{Done, Source, Target};
 use crate::error::Error;
@@ -21,6 +22,12 @@ const EPOCH_STREAMS: u32 = 256;
 pub enum Job {
     /// Run a stream, whose plan may have been looked up already.
     Submit { stream: Vec<u32>, lookup: Option<Lookup> },
+    /// Keep a compiled program.
+    Keep { program: u32, planned: Box<Planned> },
+    /// Run a compiled program.
+    Run { program: u32, stream: Vec<u32> },
+    /// Forget a compiled program.
+    Release { program: u32 },
     /// Give a slot host data.
     Write { slot: u32, upload: Upload },
     /// Copy a slot to the host.
@@ -100,6 +107,17 @@ impl Worker {
     /// Runs a stream on the engine, which the calling thread holds.
     pub fn submit(&self, stream: &[u32], lookup: Option<Lookup>, engine: &mut Engine) {
         engine.submit(stream, lookup);
+        self.count(engine);
+    }
+
+    /// Runs a compiled program on the engine, which the calling thread holds.
+    pub fn run(&self, stream: &[u32], lookup: Lookup, engine: &mut Engine) {
+        engine.run(stream, lookup);
+        self.count(engine);
+    }
+
+    /// Counts a run; some end an epoch.
+    fn count(&self, engine: &mut Engine) {
         if self.epoch.fetch_add(1, Ordering::Relaxed) % EPOCH_STREAMS == EPOCH_STREAMS - 1 {
             engine.end_epoch();
         }
@@ -111,7 +129,7 @@ impl Worker {
             let (last, bytes) = (matches!(job, Job::Close { .. }), job.bytes());
             // A panic here is our bug, and so rare that `sync` may tell it: those of programs have become failures of
             // their results.
-            let tell = Error::catch(|| Ok(self.run(job))).unwrap_or_else(|error| {
+            let tell = Error::catch(|| Ok(self.job(job))).unwrap_or_else(|error| {
                 self.engine().report(error);
                 None
             });
@@ -146,11 +164,30 @@ impl Worker {
     }
 
     /// Runs one job; what is left to do is telling its result.
-    fn run(&self, job: Job) -> Option<Box<dyn FnOnce()>> {
+    fn job(&self, job: Job) -> Option<Box<dyn FnOnce()>> {
         match job {
             Job::Submit { stream, lookup } => {
                 self.submit(&stream, lookup, &mut self.engine());
                 self.queue.recycle(stream);
+                None
+            }
+            Job::Keep { program, planned } => {
+                let mut engine = self.engine();
+                if let Err(error) = engine.keep(program, *planned) {
+                    engine.report(error);
+                }
+                None
+            }
+            Job::Run { program, stream } => {
+                let mut engine = self.engine();
+                let lookup = engine.compiled(program);
+                self.run(&stream, lookup, &mut engine);
+                drop(engine);
+                self.queue.recycle(stream);
+                None
+            }
+            Job::Release { program } => {
+                self.engine().release(program);
                 None
             }
             Job::Write { slot, upload } => {

@@ -7,7 +7,7 @@ use crate::dtype::Dtype;
 use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 
 /// gather of three rows of [4, 2], doubled, and a product that has nothing to do with it.
-fn gathering() -> Writer {
+pub(super) fn gathering() -> Writer {
     program(&[(F32, &[4, 2]), (I32, &[3])], |w, x| {
         let rows = w.op("gather", &[(F32, &[3, 2])], x, &[A::W(0)]);
         let doubled = w.like("add", &[rows, rows], &[]);
@@ -16,7 +16,7 @@ fn gathering() -> Writer {
     })
 }
 
-fn with_bad_index(bench: &Bench) {
+pub(super) fn with_bad_index(bench: &Bench) {
     bench.write(1, &[1.0; 8]);
     bench.write_i32(2, &[0, 4, 1]);
     bench.submit(&stream(&gathering(), &[1, 2], &[10, 11, 12], &[], &[]));

@@ -2,6 +2,7 @@
 //! them for one. What kernels compute is tested beside them; here it is that every instruction reaches its kernel, that jobs
 //! keep their order, where errors end up, and what is promised to whoever waits.
 
+pub(crate) mod compiled;
 pub(crate) mod failures;
 pub(crate) mod instructions;
 pub(crate) mod lifetime;
@@ -12,8 +13,9 @@ use std::cell::Cell;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::{Device, Done, Source, Target, Told};
+use super::{Device, Done, ProgramInfo, Source, Target, Told};
 use crate::dtype::Dtype;
+use crate::error::Result;
 use crate::program::testing::{F32, Writer};
 
 /// Declares the tests that every device has to pass. `$open` makes a [`Bench`] whose device has at most so many bytes, or
@@ -23,6 +25,18 @@ macro_rules! device_tests {
         $crate::device::testing::device_tests! { @ $open,
             instructions { every_instruction_runs(None) }
             order { jobs_keep_their_order_over_many_turns(None), jobs_keep_their_order_in_one_turn(None) }
+            compiled {
+                a_compiled_program_gives_the_bits_of_its_stream(None),
+                compiling_tells_what_a_run_will_take(None),
+                a_program_that_is_not_there_fails_its_outputs(None),
+                compiled_runs_keep_their_order_over_many_turns(None),
+                compiled_runs_keep_their_order_in_one_turn(None),
+                a_compiled_program_fails_where_its_stream_does(None),
+                a_stream_that_does_not_fit_the_program_fails_its_outputs(None),
+                words_that_are_no_program_are_not_compiled(None),
+                damaged_streams_of_a_compiled_program_leave_the_device_working(None),
+                a_closed_device_compiles_and_runs_nothing(None),
+            }
             failures {
                 a_bad_index_fails_what_depends_on_it_and_nothing_else(None),
                 a_failure_spreads_over_programs_and_stops_updates(None),
@@ -94,6 +108,14 @@ impl Bench {
         self.device.submit(stream, self.turn.get()).unwrap()
     }
 
+    pub(crate) fn compile(&self, program: u32, code: &[u32]) -> Result<ProgramInfo> {
+        self.device.compile(program, code)
+    }
+
+    pub(crate) fn run(&self, program: u32, stream: &[u32]) -> super::Pressure {
+        self.device.run(program, stream, self.turn.get()).unwrap()
+    }
+
     pub(crate) fn words(&self, slot: u32, len: usize, dtype: Dtype) -> Told<Vec<u32>> {
         let mut bytes = vec![0_u8; len * 4];
         // SAFETY: `bytes` outlives the read, which ends before this returns.
@@ -136,6 +158,13 @@ pub(crate) fn stream(writer: &Writer, inputs: &[u32], outputs: &[u32], frees: &[
     words.extend([inputs, outputs, frees].concat());
     words.extend(scalars.iter().flat_map(|s| [s.to_bits() as u32, (s.to_bits() >> 32) as u32]));
     words.extend(&writer.code);
+    words
+}
+
+/// The stream without its code: for a program that has been compiled.
+pub(crate) fn bare(stream: &[u32]) -> Vec<u32> {
+    let mut words = stream[..stream.len() - stream[5] as usize].to_vec();
+    words[5] = 0;
     words
 }
 

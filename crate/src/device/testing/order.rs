@@ -1,6 +1,7 @@
 //! What a program does to its slots, and that jobs are done in order.
 
 use super::{Bench, program, stream};
+use crate::device::Pressure;
 use crate::dtype::Dtype;
 use crate::program::Program;
 use crate::program::testing::{F32, Random, Writer};
@@ -10,6 +11,11 @@ pub(crate) type Outcome = Vec<Result<Vec<u32>, &'static str>>;
 
 /// Runs a program on data from a seed, and frees what it has made.
 pub(crate) fn run(bench: &Bench, writer: &Writer, seed: u64) -> Outcome {
+    run_by(bench, writer, seed, |words| bench.submit(words))
+}
+
+/// The same, where `submit` is told the stream.
+pub(crate) fn run_by(bench: &Bench, writer: &Writer, seed: u64, submit: impl FnOnce(&[u32]) -> Pressure) -> Outcome {
     let program = Program::decode(&writer.code).unwrap();
     let mut random = Random::new(seed);
     let inputs: Vec<u32> = (0..program.inputs().len() as u32).collect();
@@ -33,7 +39,7 @@ pub(crate) fn run(bench: &Bench, writer: &Writer, seed: u64) -> Outcome {
         }
     }
     let scalars: Vec<f64> = (0..writer.scalars).map(|i| f64::from(i) / 8.0).collect();
-    bench.submit(&stream(writer, &inputs, &outputs, &[], &scalars));
+    submit(&stream(writer, &inputs, &outputs, &[], &scalars));
     let registers = program.inputs().iter().chain(program.outputs()).map(|&id| program.register(id));
     let outcome = inputs.iter().chain(&outputs).zip(registers).map(|(&slot, register)| {
         bench.words(slot, register.numel, register.dtype).map_err(|failure| failure.error.code())
