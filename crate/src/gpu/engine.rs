@@ -55,6 +55,11 @@ impl Waiting {
     pub fn is_job(&self) -> bool {
         !matches!(self.then, Then::Learn)
     }
+
+    /// Whether it speaks for everything before it, so that it ends last.
+    pub fn is_sync(&self) -> bool {
+        matches!(self.then, Then::Sync { .. })
+    }
 }
 
 /// Told to the caller once the job counts as finished.
@@ -324,21 +329,24 @@ impl Engine {
         }
     }
 
-    /// Whether what waits has what it waits for, asking for it when it is time to.
-    ///
-    /// # Errors
-    /// [`Error::Lost`]; what the library refuses.
-    pub fn is_ready(gpu: &Gpu, waiting: &mut Waiting) -> Result<bool> {
-        gpu.health.check()?;
-        if !waiting.requested {
-            if gpu.recorder.next_submission() <= waiting.submission {
-                return Ok(false);
-            }
+    /// Asks for what something waits for, once the GPU has been told to copy it. It comes with a later poll, also from a
+    /// GPU that has finished.
+    pub fn request(gpu: &Gpu, waiting: &mut Waiting) {
+        if !waiting.requested && gpu.recorder.next_submission() > waiting.submission && !gpu.health.is_lost() {
             waiting.requested = true;
             waiting.data.request();
             waiting.outcomes.request();
         }
-        Ok(gpu.recorder.is_finished(waiting.submission) && waiting.data.is_ready()? && waiting.outcomes.is_ready()?)
+    }
+
+    /// Whether what waits has what it waits for.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]; what the library refuses.
+    pub fn is_ready(gpu: &Gpu, waiting: &Waiting) -> Result<bool> {
+        gpu.health.check()?;
+        let is_finished = waiting.requested && gpu.recorder.is_finished(waiting.submission);
+        Ok(is_finished && waiting.data.is_ready()? && waiting.outcomes.is_ready()?)
     }
 
     /// Ends what waits: with its data, or with the reason why there is none. `may_write` says whether the target is still

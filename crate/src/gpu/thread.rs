@@ -4,6 +4,9 @@
 //! It never ends: at the end of a process nothing is destroyed, because drivers have exit handlers of their own. A GPU that
 //! is lost leaves its thread to reject what is still asked of it; who opens a device then gets a new one.
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -71,6 +74,17 @@ pub struct Client {
     pub fuse: bool,
 }
 
+impl Client {
+    fn new(bell: &Arc<Bell>, maker: &Arc<Maker>, limit: Option<u64>, fuse: bool) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Queue::new(Arc::clone(bell)),
+            memory: Memory::new(Arc::clone(maker), limit),
+            statistics: Mutex::default(),
+            fuse,
+        })
+    }
+}
+
 /// A GPU that runs.
 pub struct Thread {
     /// What it is.
@@ -113,12 +127,7 @@ pub fn connect(
         thread
     };
     drop(threads);
-    let client = Arc::new(Client {
-        queue: Queue::new(Arc::clone(&thread.bell)),
-        memory: Memory::new(Arc::clone(&thread.maker), limit),
-        statistics: Mutex::default(),
-        fuse,
-    });
+    let client = Client::new(&thread.bell, &thread.maker, limit, fuse);
     thread.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&client));
     thread.bell.ring();
     Ok((thread, client))
@@ -218,6 +227,8 @@ impl Service {
             } else if !self.gpu.recorder.is_idle() {
                 // Polling is also what frees memory that the GPU has finished with.
                 let _ = self.gpu.recorder.wait(SLICE);
+            } else if self.clients.iter().any(|served| !served.waiting.is_empty()) {
+                bell.wait(heard, Some(SLICE));
             } else if !bell.wait(heard, (!rested).then_some(IDLE)) {
                 rested = true;
                 self.clients.iter_mut().for_each(|served| served.engine.trim());
@@ -231,9 +242,7 @@ impl Service {
     fn welcome(&mut self, thread: &Weak<Thread>) {
         let Some(thread) = thread.upgrade() else { return };
         for client in thread.arrivals.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let abandoned = Arc::clone(client.queue.abandoned());
-            let engine = Engine::new(Arc::clone(&client.memory), client.fuse, abandoned);
-            self.clients.push(Served { client, engine, waiting: Vec::new(), closing: false });
+            self.clients.push(Served::new(client));
         }
     }
 
@@ -261,7 +270,12 @@ impl Service {
     /// Tells what has arrived.
     fn settle(&mut self) {
         let gpu = &mut self.gpu;
-        if !gpu.recorder.is_idle() {
+        let mut waits = false;
+        for waiting in self.clients.iter_mut().flat_map(|served| &mut served.waiting) {
+            Engine::request(gpu, waiting);
+            waits = true;
+        }
+        if waits || !gpu.recorder.is_idle() {
             let _ = gpu.recorder.poll();
         }
         self.clients.retain_mut(|served| served.settle(gpu));
@@ -269,6 +283,12 @@ impl Service {
 }
 
 impl Served {
+    fn new(client: Arc<Client>) -> Self {
+        let abandoned = Arc::clone(client.queue.abandoned());
+        let engine = Engine::new(Arc::clone(&client.memory), client.fuse, abandoned);
+        Self { client, engine, waiting: Vec::new(), closing: false }
+    }
+
     fn run(&mut self, gpu: &mut Gpu, job: Job) {
         let queue = &self.client.queue;
         match job {
@@ -339,7 +359,10 @@ impl Served {
     /// Ends what has arrived; false when that was the last there will ever be.
     fn settle(&mut self, gpu: &mut Gpu) -> bool {
         let mut position = 0;
-        while let Some(waiting) = self.waiting.get_mut(position) {
+        while let Some(waiting) = self.waiting.get(position) {
+            if waiting.is_sync() && position > 0 {
+                break;
+            }
             let result = match Engine::is_ready(gpu, waiting) {
                 Ok(false) => {
                     position += 1;

@@ -1,0 +1,111 @@
+//! The GPU's thread, worked by hand on a GPU of the test's own: what depends on who comes first, and what everybody who
+//! shares a GPU suffers from.
+
+use std::borrow::Cow;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use super::*;
+use crate::device::testing::{program, stream, told};
+use crate::device::Told;
+use crate::dtype::Dtype;
+use crate::gpu::adapter::Found;
+use crate::program::testing::{A, F32, I32};
+
+/// An adapter, or nothing where there is none, which other tests say aloud.
+fn adapter() -> Option<Found> {
+    enumerate().unwrap().into_iter().find(|found| found.description.refusal.is_none())
+}
+
+/// A GPU with one client, whose thread the test is.
+fn service() -> Option<(Service, Arc<Client>)> {
+    let gpu = Gpu::open(&adapter()?).unwrap();
+    let client = Client::new(&Arc::default(), &gpu.maker, None, true);
+    let clients = vec![Served::new(Arc::clone(&client))];
+    Some((Service { gpu, clients }, client))
+}
+
+fn write(client: &Client, slot: u32, data: &'static [f32]) {
+    client.queue.push(Job::Write { slot, source: Source::F32(Cow::Borrowed(data)) }, data.len() as u64 * 4);
+}
+
+fn read(client: &Client, slot: u32, into: &mut [f32]) -> Receiver<Told<()>> {
+    let (done, end) = told();
+    // SAFETY: the tests end what they begin before they let go of `into`.
+    let target = unsafe { Target::new(into.as_mut_ptr().cast(), into.len(), Dtype::F32) };
+    client.queue.push(Job::Read { slot, target, done }, 0);
+    end
+}
+
+fn sync(client: &Client) -> Receiver<Told<()>> {
+    let (done, end) = told();
+    client.queue.push(Job::Sync { done }, 0);
+    end
+}
+
+/// Gathers whose index is outside, into slot 12.
+fn bad_indices(client: &Client, times: usize) {
+    write(client, 10, &[1.0; 4]);
+    client.queue.push(Job::Write { slot: 11, source: Source::I32(Cow::Borrowed(&[9])) }, 4);
+    let gather = program(&[(F32, &[4]), (I32, &[1])], |w, x| vec![w.op("gather", &[(F32, &[1])], x, &[A::W(0)])]);
+    for _ in 0..times {
+        client.queue.push(Job::Submit { stream: stream(&gather, &[10, 11], &[12], &[], &[]) }, 0);
+    }
+}
+
+/// All jobs, submitted and finished, before anybody has asked for what they give.
+fn finish(service: &mut Service) {
+    while service.jobs() {}
+    service.gpu.submit().unwrap();
+    let begun = Instant::now();
+    while !service.gpu.recorder.is_idle() {
+        assert!(begun.elapsed() < Duration::from_mins(1));
+        service.gpu.recorder.wait(SLICE).unwrap();
+    }
+}
+
+#[test]
+fn a_read_of_a_gpu_that_has_finished_needs_no_further_bell() {
+    let Some((mut service, client)) = service() else { return };
+    write(&client, 1, &[1.0, 2.0]);
+    let mut data = [0.0; 2];
+    let end = read(&client, 1, &mut data);
+    finish(&mut service);
+    service.settle();
+    end.try_recv().unwrap().unwrap();
+    assert_eq!(data, [1.0, 2.0]);
+}
+
+#[test]
+fn sync_overtakes_no_read() {
+    let Some((mut service, client)) = service() else { return };
+    write(&client, 1, &[1.0, 2.0]);
+    let mut data = [0.0; 2];
+    let ends = [read(&client, 1, &mut data), sync(&client)];
+    finish(&mut service);
+    let Service { gpu, clients } = &mut service;
+    clients[0].waiting.iter_mut().for_each(|waiting| Engine::request(gpu, waiting));
+    // Not polled: the read's data has not arrived, and sync wants none.
+    clients[0].settle(gpu);
+    assert!(ends[1].try_recv().is_err());
+    service.settle();
+    for end in ends {
+        end.try_recv().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn sync_overtakes_no_check_that_the_device_reads_for_itself() {
+    let Some((mut service, client)) = service() else { return };
+    // So many that it does.
+    bad_indices(&client, 1024);
+    let end = sync(&client);
+    finish(&mut service);
+    let Service { gpu, clients } = &mut service;
+    assert_eq!(clients[0].waiting.len(), 2);
+    clients[0].waiting.iter_mut().for_each(|waiting| Engine::request(gpu, waiting));
+    clients[0].settle(gpu);
+    assert!(end.try_recv().is_err());
+    service.settle();
+    assert_eq!(end.try_recv().unwrap().unwrap_err().error.code(), "ERR_ARGUMENT");
+}
