@@ -177,7 +177,7 @@ impl device::Device for Device {
         }
         let mut begun = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |slice: &Arc<Slice>| slice.slot == slot && slice.words.len() == target.len();
-        let slice = if let Some(slice) = begun.take_if(|slice| fits(slice)) {
+        let mut slice = if let Some(slice) = begun.take_if(|slice| fits(slice)) {
             slice
         } else {
             self.client.queue.reserve()?;
@@ -189,8 +189,13 @@ impl device::Device for Device {
             self.push(Job::Read { slot, target: into, done });
             slice
         };
+        // Asked before the result, which the last but one owner sets.
+        let is_alone = Arc::get_mut(&mut slice).is_some();
         let result = slice.result().take();
         let Some(result) = result else {
+            if is_alone {
+                return Err(Error::Lost("the read was dropped; open another device".into()).into());
+            }
             *begun = Some(slice);
             return Ok(false);
         };

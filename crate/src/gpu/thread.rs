@@ -50,6 +50,9 @@ pub enum Job {
     /// Destroy the device, which has been lost.
     #[cfg(debug_assertions)]
     Destroy,
+    /// Panic, as no job should.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Job {
@@ -184,7 +187,7 @@ fn live(gpu: Gpu, send: &SyncSender<Result<Arc<Thread>>>) {
     let weak = Arc::downgrade(&thread);
     let bell = Arc::clone(&thread.bell);
     if send.send(Ok(thread)).is_ok() {
-        Service { gpu, clients: Vec::new() }.serve(&weak, &bell);
+        Service { gpu, clients: Vec::new(), rested: false }.serve(&weak, &bell);
     }
 }
 
@@ -201,40 +204,58 @@ struct Served {
 struct Service {
     gpu: Gpu,
     clients: Vec<Served>,
+    /// Whether memory that was kept for reuse has gone back since there was work.
+    rested: bool,
 }
 
 impl Service {
+    /// Works for ever. A panic is our own mistake, or a driver's: the GPU counts as lost, which rejects what is pending,
+    /// but nobody waits for a thread that has gone.
     fn serve(mut self, thread: &Weak<Thread>, bell: &Bell) {
-        let mut rested = false;
         loop {
-            let heard = bell.rings();
-            self.welcome(thread);
-            let worked = self.jobs();
-            if worked {
-                rested = false;
-            } else if !self.gpu.recorder.is_empty() {
-                // Nothing more to add: the GPU may begin. A failure is the device's loss, which `settle` tells.
-                let _ = self.gpu.submit();
+            let was_lost = self.gpu.health.is_lost();
+            if let Err(error) = Error::catch(|| {
+                self.pass(thread, bell);
+                Ok(())
+            }) {
+                self.gpu.health.lose(error.message());
+                if was_lost {
+                    // Whatever fails even now is not tried again at once.
+                    bell.wait(bell.rings(), Some(IDLE));
+                }
             }
-            self.settle();
-            if worked {
-                continue;
-            }
-            if self.gpu.health.is_lost() {
-                // There is nothing left to wait for but jobs to be refused.
-                self.clients.iter_mut().for_each(|served| served.engine.clear());
-                bell.wait(heard, None);
-            } else if !self.gpu.recorder.is_idle() {
-                // Polling is also what frees memory that the GPU has finished with.
-                let _ = self.gpu.recorder.wait(SLICE);
-            } else if self.clients.iter().any(|served| !served.waiting.is_empty()) {
-                bell.wait(heard, Some(SLICE));
-            } else if !bell.wait(heard, (!rested).then_some(IDLE)) {
-                rested = true;
-                self.clients.iter_mut().for_each(|served| served.engine.trim());
-                self.gpu.trim();
-                let _ = self.gpu.submit();
-            }
+        }
+    }
+
+    /// Does what there is to do, or waits for more.
+    fn pass(&mut self, thread: &Weak<Thread>, bell: &Bell) {
+        let heard = bell.rings();
+        self.welcome(thread);
+        let worked = self.jobs();
+        if worked {
+            self.rested = false;
+        } else if !self.gpu.recorder.is_empty() {
+            // Nothing more to add: the GPU may begin. A failure is the device's loss, which `settle` tells.
+            let _ = self.gpu.submit();
+        }
+        self.settle();
+        if worked {
+            return;
+        }
+        if self.gpu.health.is_lost() {
+            // There is nothing left to wait for but jobs to be refused.
+            self.clients.iter_mut().for_each(|served| served.engine.clear());
+            bell.wait(heard, None);
+        } else if !self.gpu.recorder.is_idle() {
+            // Polling is also what frees memory that the GPU has finished with.
+            let _ = self.gpu.recorder.wait(SLICE);
+        } else if self.clients.iter().any(|served| !served.waiting.is_empty()) {
+            bell.wait(heard, Some(SLICE));
+        } else if !bell.wait(heard, (!self.rested).then_some(IDLE)) {
+            self.rested = true;
+            self.clients.iter_mut().for_each(|served| served.engine.trim());
+            self.gpu.trim();
+            let _ = self.gpu.submit();
         }
     }
 
@@ -253,7 +274,15 @@ impl Service {
         self.clients.retain_mut(|served| match served.client.queue.try_next() {
             Next::Job(job) => {
                 worked = true;
-                served.run(gpu, job);
+                let bytes = job.bytes();
+                if let Err(error) = Error::catch(|| {
+                    served.run(gpu, job);
+                    Ok(())
+                }) {
+                    // Its callback is gone, of which whoever waits for it is told.
+                    gpu.health.lose(error.message());
+                    served.client.queue.finish(bytes);
+                }
                 true
             }
             Next::Nothing => true,
@@ -331,6 +360,8 @@ impl Served {
                 gpu.destroy();
                 queue.finish(0);
             }
+            #[cfg(test)]
+            Job::Panic => panic!("as the test wants it"),
         }
     }
 
@@ -372,13 +403,21 @@ impl Served {
                 Err(error) => Err(error),
             };
             let waiting = self.waiting.remove(position);
+            let is_job = waiting.is_job();
             let client = Arc::clone(&self.client);
             // Held while the target is written: it may go as soon as the queue is abandoned.
             let gate = client.queue.gate();
-            let tell = self.engine.settle(gpu, waiting, result, gate.is_some());
+            let tell = Error::catch(|| Ok(self.engine.settle(gpu, waiting, result, gate.is_some())));
             drop(gate);
-            if let Some(tell) = tell {
-                self.tell(tell);
+            match tell {
+                Ok(Some(tell)) => self.tell(tell),
+                Ok(None) => {}
+                Err(error) => {
+                    gpu.health.lose(error.message());
+                    if is_job {
+                        client.queue.finish(0);
+                    }
+                }
             }
         }
         !(self.closing && self.waiting.is_empty())
@@ -391,7 +430,7 @@ impl Served {
             self.count();
         }
         self.client.queue.finish(0);
-        // A listener that panics must not end the thread that everybody else waits for.
+        // A listener that panics is no reason to give the GPU up.
         let _ = catch_unwind(AssertUnwindSafe(tell));
     }
 }

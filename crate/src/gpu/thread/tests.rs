@@ -22,7 +22,7 @@ fn service() -> Option<(Service, Arc<Client>)> {
     let gpu = Gpu::open(&adapter()?).unwrap();
     let client = Client::new(&Arc::default(), &gpu.maker, None, true);
     let clients = vec![Served::new(Arc::clone(&client))];
-    Some((Service { gpu, clients }, client))
+    Some((Service { gpu, clients, rested: false }, client))
 }
 
 fn write(client: &Client, slot: u32, data: &'static [f32]) {
@@ -83,7 +83,7 @@ fn sync_overtakes_no_read() {
     let mut data = [0.0; 2];
     let ends = [read(&client, 1, &mut data), sync(&client)];
     finish(&mut service);
-    let Service { gpu, clients } = &mut service;
+    let Service { gpu, clients, .. } = &mut service;
     clients[0].waiting.iter_mut().for_each(|waiting| Engine::request(gpu, waiting));
     // Not polled: the read's data has not arrived, and sync wants none.
     clients[0].settle(gpu);
@@ -101,7 +101,7 @@ fn sync_overtakes_no_check_that_the_device_reads_for_itself() {
     bad_indices(&client, 1024);
     let end = sync(&client);
     finish(&mut service);
-    let Service { gpu, clients } = &mut service;
+    let Service { gpu, clients, .. } = &mut service;
     assert_eq!(clients[0].waiting.len(), 2);
     clients[0].waiting.iter_mut().for_each(|waiting| Engine::request(gpu, waiting));
     clients[0].settle(gpu);
