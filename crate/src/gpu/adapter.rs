@@ -178,9 +178,8 @@ impl Found {
     /// # Errors
     /// [`Error::NoDevice`] with the reason.
     pub fn open(&self) -> Result<Opened> {
-        let Description { name, refusal, .. } = &self.description;
-        if let Some(refusal) = refusal {
-            return Err(Error::NoDevice(format!("{name}: {refusal}")));
+        if let Some(refusal) = &self.description.refusal {
+            return Err(Error::NoDevice(refusal.clone()));
         }
         let optional = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
         let request = wgpu::DeviceDescriptor {
@@ -191,8 +190,8 @@ impl Found {
             ..wgpu::DeviceDescriptor::default()
         };
         let opened = catch_unwind(AssertUnwindSafe(|| ready(self.adapter.request_device(&request))))
-            .map_err(|payload| Error::NoDevice(format!("{name}: {}", Error::from_panic(&*payload))))??;
-        let (device, queue) = opened.map_err(|error| Error::NoDevice(format!("{name}: {error}")))?;
+            .map_err(|payload| Error::NoDevice(Error::from_panic(&*payload).message().to_owned()))??;
+        let (device, queue) = opened.map_err(|error| Error::NoDevice(error.to_string()))?;
         let health = Health::watch(&device);
         Ok(Opened { device, queue, health })
     }

@@ -97,14 +97,19 @@ impl Drop for Slice {
 }
 
 impl Device {
-    /// Opens a device: on the GPU that runs already if there is one that fits, else on a new one.
+    /// Opens a device on the first GPU that may be used, which others may share.
     ///
     /// # Errors
     /// [`Error::NoDevice`](crate::error::Error::NoDevice) with what was tried.
     pub fn open(choice: &Choice, memory_limit: Option<u64>, fuse: bool) -> Result<Self> {
         let wanted = |description: &Description| choice.refusal(description).map_or(Ok(()), Err);
-        let (thread, client) = connect(wanted, memory_limit, fuse)?;
-        Ok(Self { thread, client, read: Mutex::default() })
+        Ok(Self::new(connect(wanted)?, memory_limit, fuse))
+    }
+
+    /// A device on a GPU that runs.
+    pub(super) fn new(thread: Arc<Thread>, memory_limit: Option<u64>, fuse: bool) -> Self {
+        let client = thread.client(memory_limit, fuse);
+        Self { thread, client, read: Mutex::default() }
     }
 
     /// What it computes on.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::adapter::{Description, enumerate};
+use super::adapter::{Description, Found, enumerate};
 use super::block::{Maker, Memory};
 use super::engine::{Begun, Engine, Waiting};
 use super::health::Health;
@@ -98,9 +98,17 @@ pub struct Thread {
     arrivals: Mutex<Vec<Arc<Client>>>,
 }
 
-#[cfg(debug_assertions)]
 impl Thread {
+    /// A new logical device, of at most `limit` bytes.
+    pub fn client(&self, limit: Option<u64>, fuse: bool) -> Arc<Client> {
+        let client = Client::new(&self.bell, &self.maker, limit, fuse);
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&client));
+        self.bell.ring();
+        client
+    }
+
     /// Notes that the GPU is lost, as the callback of a failing driver does.
+    #[cfg(debug_assertions)]
     pub fn lose(&self) {
         self.health.lose("it was taken away");
     }
@@ -109,70 +117,57 @@ impl Thread {
 /// The threads of this process.
 static THREADS: Mutex<Vec<Arc<Thread>>> = Mutex::new(Vec::new());
 
-/// A logical device on the first adapter that `wanted` takes; the reasons why others were not taken are in the error.
+/// The first GPU that `wanted` takes; the reasons why others were not taken are in the error. It is the same one whatever
+/// has been opened before.
 ///
 /// # Errors
 /// [`Error::NoDevice`].
-pub fn connect(
-    wanted: impl Fn(&Description) -> std::result::Result<(), String>,
-    limit: Option<u64>,
-    fuse: bool,
-) -> Result<(Arc<Thread>, Arc<Client>)> {
-    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    // A lost GPU serves nobody new.
-    threads.retain(|thread| !thread.health.is_lost());
-    let running = threads.iter().find(|thread| wanted(&thread.description).is_ok());
-    let thread = if let Some(thread) = running {
-        Arc::clone(thread)
-    } else {
-        let thread = start(wanted)?;
-        threads.push(Arc::clone(&thread));
-        thread
-    };
-    drop(threads);
-    let client = Client::new(&thread.bell, &thread.maker, limit, fuse);
-    thread.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&client));
-    thread.bell.ring();
-    Ok((thread, client))
+pub fn connect(wanted: impl Fn(&Description) -> std::result::Result<(), String>) -> Result<Arc<Thread>> {
+    choose(&mut THREADS.lock().unwrap_or_else(PoisonError::into_inner), wanted)
 }
 
-/// Opens the first adapter that is wanted, on a thread of its own.
-fn start(wanted: impl Fn(&Description) -> std::result::Result<(), String>) -> Result<Arc<Thread>> {
+/// See [`connect`]; `threads` are those that run.
+fn choose(
+    threads: &mut Vec<Arc<Thread>>,
+    wanted: impl Fn(&Description) -> std::result::Result<(), String>,
+) -> Result<Arc<Thread>> {
+    // A lost GPU serves nobody new.
+    threads.retain(|thread| !thread.health.is_lost());
     let mut reasons = Vec::new();
     for found in enumerate()? {
-        let description = &found.description;
-        let reason = match (&description.refusal, wanted(description)) {
-            (Some(refusal), _) => refusal.clone(),
-            (None, Err(reason)) => reason,
-            (None, Ok(())) => {
-                let (send, receive) = sync_channel(1);
-                let name = description.name.clone();
-                let spawned = thread::Builder::new().name("tilegrad-gpu".into()).spawn(move || {
-                    let opened = catch_unwind(AssertUnwindSafe(|| Gpu::open(&found)));
-                    match opened.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
-                        Ok(gpu) => live(gpu, &send),
-                        Err(error) => drop(send.send(Err(error))),
-                    }
-                });
-                let opened = match spawned {
-                    Ok(_) => receive.recv().unwrap_or_else(|_| Err(Error::Internal("its thread ended".into()))),
-                    Err(error) => Err(Error::Internal(format!("its thread did not start: {error}"))),
-                };
-                match opened {
-                    Ok(thread) => return Ok(thread),
-                    Err(error) => {
-                        reasons.push(format!("{name}: {}", error.message()));
-                        continue;
-                    }
-                }
-            }
+        let description = found.description.clone();
+        let opened = match description.refusal.clone().or_else(|| wanted(&description).err()) {
+            Some(refusal) => Err(refusal),
+            None => match threads.iter().find(|thread| thread.description == description) {
+                Some(running) => return Ok(Arc::clone(running)),
+                None => start(found).map_err(|error| error.message().to_owned()),
+            },
         };
-        reasons.push(format!("{} ({}): {reason}", description.name, description.backend));
+        match opened {
+            Ok(thread) => {
+                threads.push(Arc::clone(&thread));
+                return Ok(thread);
+            }
+            Err(reason) => reasons.push(format!("{} ({}): {reason}", description.name, description.backend)),
+        }
     }
     if reasons.is_empty() {
         reasons.push("there is no Vulkan, Metal or DX12 adapter; install a driver".into());
     }
     Err(Error::NoDevice(reasons.join("; ")))
+}
+
+/// Opens an adapter on a thread of its own.
+fn start(found: Found) -> Result<Arc<Thread>> {
+    let (send, receive) = sync_channel(1);
+    thread::Builder::new()
+        .name("tilegrad-gpu".into())
+        .spawn(move || match Error::catch(|| Gpu::open(&found)) {
+            Ok(gpu) => live(gpu, &send),
+            Err(error) => drop(send.send(Err(error))),
+        })
+        .map_err(|error| Error::Internal(format!("its thread did not start: {error}")))?;
+    receive.recv().unwrap_or_else(|_| Err(Error::Internal("its thread ended".into())))
 }
 
 /// Tells that the GPU is there, then serves it for ever.

@@ -6,10 +6,10 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use super::*;
-use crate::device::testing::{program, stream, told};
 use crate::device::Told;
+use crate::device::testing::{Bench, program, stream, told};
 use crate::dtype::Dtype;
-use crate::gpu::adapter::Found;
+use crate::gpu::Device;
 use crate::program::testing::{A, F32, I32};
 
 /// An adapter, or nothing where there is none, which other tests say aloud.
@@ -64,6 +64,13 @@ fn finish(service: &mut Service) {
     }
 }
 
+/// A GPU of the test's own, with its thread, and a device on it.
+fn device() -> Option<(Arc<Thread>, Bench)> {
+    let thread = start(adapter()?).unwrap();
+    let device = Device::new(Arc::clone(&thread), None, true);
+    Some((thread, Bench::new(device)))
+}
+
 #[test]
 fn a_read_of_a_gpu_that_has_finished_needs_no_further_bell() {
     let Some((mut service, client)) = service() else { return };
@@ -108,4 +115,41 @@ fn sync_overtakes_no_check_that_the_device_reads_for_itself() {
     assert!(end.try_recv().is_err());
     service.settle();
     assert_eq!(end.try_recv().unwrap().unwrap_err().error.code(), "ERR_ARGUMENT");
+}
+
+#[test]
+fn a_panic_of_one_device_loses_the_gpu_and_nobody_waits_for_ever() {
+    let Some((thread, bench)) = device() else { return };
+    bench.write(1, &[1.0; 4]);
+    assert_eq!(bench.read(1, 4).unwrap(), [1.0; 4]);
+    let other = thread.client(None, true);
+    other.queue.push(Job::Panic, 0);
+    assert!(other.queue.wait_until(Duration::from_secs(10), Queue::is_idle));
+    let failure = bench.read(1, 4).unwrap_err();
+    assert_eq!(failure.error.code(), "ERR_DEVICE_LOST");
+    assert!(failure.error.message().contains("as the test wants it"), "{}", failure.error.message());
+    assert_eq!(bench.sync().unwrap_err().error.code(), "ERR_DEVICE_LOST");
+}
+
+#[test]
+fn the_first_adapter_is_taken_whatever_runs() {
+    let Some(found) = adapter() else { return };
+    let first = found.description.clone();
+    let mut threads = Vec::new();
+    let wanted = |description: &Description| if *description == first { Ok(()) } else { Err("another".into()) };
+    let thread = choose(&mut threads, wanted).unwrap();
+    // As if a GPU that comes later in the list had been opened by its name.
+    let later = Description { name: "later".into(), ..first.clone() };
+    threads[0] = Arc::new(Thread {
+        description: later,
+        health: Arc::clone(&thread.health),
+        maker: Arc::clone(&thread.maker),
+        bell: Arc::clone(&thread.bell),
+        arrivals: Mutex::default(),
+    });
+    let chosen = choose(&mut threads, |_| Ok(())).unwrap();
+    assert_eq!((&chosen.description, threads.len()), (&first, 2));
+    assert!(Arc::ptr_eq(&choose(&mut threads, |_| Ok(())).unwrap(), &chosen));
+    let Err(error) = choose(&mut threads, |_| Err("unwanted".into())) else { panic!("none is wanted") };
+    assert!(error.message().contains(&format!("{} ({}): unwanted", first.name, first.backend)), "{}", error.message());
 }
