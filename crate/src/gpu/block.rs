@@ -2,11 +2,12 @@
 //! never used twice, by which bind groups are found and, when a buffer goes, forgotten.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fault::Taint;
 use super::staging::create;
 use crate::device::class::words_of;
+use crate::device::queue::Bell;
 use crate::device::{memory, slots};
 
 /// Where the buffers of one device come from.
@@ -14,13 +15,14 @@ pub struct Maker {
     device: wgpu::Device,
     most_bytes: u64,
     next: AtomicU64,
-    gone: Mutex<Vec<u64>>,
+    gone: Mutex<Vec<(u64, wgpu::Buffer)>>,
+    bell: Arc<Bell>,
 }
 
 impl Maker {
     /// A maker of buffers of at most `most_bytes`.
     pub fn new(device: wgpu::Device, most_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { device, most_bytes, next: AtomicU64::new(0), gone: Mutex::default() })
+        Arc::new(Self { device, most_bytes, next: AtomicU64::new(0), gone: Mutex::default(), bell: Arc::default() })
     }
 
     /// A number for a buffer that is made elsewhere.
@@ -28,9 +30,23 @@ impl Maker {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The numbers of buffers that have gone since this was last asked.
-    pub fn take_gone(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Rung when a buffer has gone.
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Whether buffers have gone since they were last taken.
+    pub fn has_gone(&self) -> bool {
+        !self.gone().is_empty()
+    }
+
+    /// The buffers that have gone since this was last asked, with their numbers. They end with the last that holds them.
+    pub fn take_gone(&self) -> Vec<(u64, wgpu::Buffer)> {
+        std::mem::take(&mut *self.gone())
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Vec<(u64, wgpu::Buffer)>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,9 +77,11 @@ impl memory::Block for Block {
         self.class
     }
 
+    /// Leaves it to the GPU's thread, whichever this is: bind groups hold on to it, and drivers want one thread only.
     fn free(self) {
-        // The library keeps the memory until the GPU has finished with it, and bind groups until they are forgotten.
-        self.maker.gone.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        let Self { number, buffer, maker, .. } = self;
+        maker.gone().push((number, buffer));
+        maker.bell.ring();
     }
 }
 

@@ -1,6 +1,7 @@
 //! A GPU that has been opened: the device with everything that its thread keeps on it. Logical devices share it. Nothing
 //! here is used from another thread: errors are caught in scopes that belong to the calling one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,9 +174,9 @@ impl Gpu {
         let result = self.recorder.submit();
         self.staging.after_submit();
         self.staging.collect();
-        let gone = self.maker.take_gone();
+        let gone: HashMap<_, _> = self.maker.take_gone().into_iter().collect();
         if !gone.is_empty() {
-            self.pipelines.forget(|number| gone.contains(&number));
+            self.pipelines.forget(|number| gone.contains_key(&number));
         }
         result
     }

@@ -176,7 +176,7 @@ fn live(gpu: Gpu, send: &SyncSender<Result<Arc<Thread>>>) {
         description: gpu.description.clone(),
         health: Arc::clone(&gpu.health),
         maker: Arc::clone(&gpu.maker),
-        bell: Arc::default(),
+        bell: Arc::clone(gpu.maker.bell()),
         arrivals: Mutex::default(),
     });
     let weak = Arc::downgrade(&thread);
@@ -226,15 +226,16 @@ impl Service {
     fn pass(&mut self, thread: &Weak<Thread>, bell: &Bell) {
         let heard = bell.rings();
         self.welcome(thread);
+        let clients = self.clients.len();
         let worked = self.jobs();
-        if worked {
-            self.rested = false;
-        } else if !self.gpu.recorder.is_empty() {
+        if !worked && (!self.gpu.recorder.is_empty() || self.gpu.maker.has_gone()) {
             // Nothing more to add: the GPU may begin. A failure is the device's loss, which `settle` tells.
             let _ = self.gpu.submit();
         }
         self.settle();
-        if worked {
+        // Who goes leaves memory behind, too.
+        if worked || self.clients.len() < clients {
+            self.rested = false;
             return;
         }
         if self.gpu.health.is_lost() {

@@ -153,3 +153,26 @@ fn the_first_adapter_is_taken_whatever_runs() {
     let Err(error) = choose(&mut threads, |_| Err("unwanted".into())) else { panic!("none is wanted") };
     assert!(error.message().contains(&format!("{} ({}): unwanted", first.name, first.backend)), "{}", error.message());
 }
+
+#[test]
+fn buffers_end_on_the_thread_of_the_gpu() {
+    let Some((thread, _bench)) = device() else { return };
+    let client = thread.client(None, true);
+    write(&client, 1, &[1.0; 64]);
+    let within = Duration::from_secs(10);
+    assert!(client.queue.wait_until(within, Queue::is_idle));
+    client.queue.abandon();
+    let begun = Instant::now();
+    while Arc::strong_count(&client) > 1 {
+        assert!(begun.elapsed() < within);
+        thread::yield_now();
+    }
+    // Until the thread rests: it has nothing to do but to listen.
+    thread::sleep(IDLE * 3 / 2);
+    drop(client);
+    let begun = Instant::now();
+    while thread.maker.has_gone() {
+        assert!(begun.elapsed() < within);
+        thread::yield_now();
+    }
+}
