@@ -210,6 +210,14 @@ impl Gpu {
         self.staging.trim();
     }
 
+    /// Gives back all memory of a device that is lost. False while the GPU may still work on some of it.
+    pub fn bury(&mut self) -> bool {
+        self.staging.clear();
+        self.pipelines.clear();
+        drop(self.maker.take_gone());
+        self.recorder.bury()
+    }
+
     /// Ends the device, as a driver that fails would: for tests of what happens then.
     #[cfg(debug_assertions)]
     pub fn destroy(&self) {

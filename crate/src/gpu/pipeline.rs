@@ -201,6 +201,12 @@ impl Pipelines {
         self.groups.retain(|_, group| group.used > median);
     }
 
+    /// Forgets everything, on a device that is lost.
+    pub fn clear(&mut self) {
+        self.groups.clear();
+        self.by_shader.clear();
+    }
+
     /// Forgets the bind groups of buffers that are about to be destroyed.
     pub fn forget(&mut self, is_gone: impl Fn(u64) -> bool) {
         self.groups.retain(|ranges, _| !ranges.iter().any(|range| is_gone(range.buffer)));

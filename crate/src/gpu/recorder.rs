@@ -53,6 +53,8 @@ pub struct Recorder {
     progress: Instant,
     /// How long it may stand still.
     hang: Duration,
+    /// Set when nothing more comes back from a device that is lost.
+    buried: bool,
 }
 
 impl Recorder {
@@ -73,6 +75,7 @@ impl Recorder {
             finished: 0,
             progress: Instant::now(),
             hang,
+            buried: false,
         }
     }
 
@@ -212,6 +215,23 @@ impl Recorder {
             }
             Err(payload) => Err(self.lose(&Error::from_panic(&*payload))),
         }
+    }
+
+    /// Drops what has been recorded on a device that is lost, and lets the library free what the GPU has finished with.
+    /// True when there is nothing more to come.
+    pub fn bury(&mut self) -> bool {
+        self.pass = None;
+        self.encoder = None;
+        self.in_flight.clear();
+        if !self.buried {
+            let device = &self.device;
+            // A driver that knows of the loss refuses, which the library makes a panic.
+            self.buried = match catch_unwind(AssertUnwindSafe(|| device.poll(wgpu::PollType::Poll))) {
+                Ok(status) => matches!(status, Ok(wgpu::PollStatus::QueueEmpty)),
+                Err(_) => true,
+            };
+        }
+        self.buried
     }
 
     fn lose(&mut self, error: &Error) -> Error {

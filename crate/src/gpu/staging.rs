@@ -182,6 +182,13 @@ impl Staging {
         self.idle.iter_mut().for_each(Vec::clear);
     }
 
+    /// Gives everything back, on a device that is lost.
+    pub fn clear(&mut self) {
+        self.trim();
+        self.open.clear();
+        self.busy.clear();
+    }
+
     /// Records copies of `size` bytes to where the host can read them.
     ///
     /// # Errors

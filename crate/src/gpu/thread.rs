@@ -239,9 +239,10 @@ impl Service {
             return;
         }
         if self.gpu.health.is_lost() {
-            // There is nothing left to wait for but jobs to be refused.
             self.clients.iter_mut().for_each(|served| served.engine.clear());
-            bell.wait(heard, None);
+            // There is nothing left to wait for but jobs to be refused, and what a GPU that hangs may still let go of.
+            let is_over = self.gpu.bury();
+            bell.wait(heard, (!is_over).then_some(IDLE));
         } else if !self.gpu.recorder.is_idle() {
             // Polling is also what frees memory that the GPU has finished with.
             let _ = self.gpu.recorder.wait(SLICE);
