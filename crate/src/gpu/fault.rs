@@ -33,7 +33,8 @@ struct Subject {
     operands: Vec<Known>,
 }
 
-/// The outcome of one check, or of several together. It is free for others when nobody holds it any more.
+/// The outcome of one check, or of several together. Its place in the buffer is free for others when nothing was wrong, or
+/// nobody holds it any more.
 pub struct Cell {
     index: u32,
     free: Arc<Mutex<Vec<u32>>>,
@@ -55,7 +56,9 @@ pub enum Outcome {
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.index);
+        if !matches!(self.outcome(), Outcome::Fine) {
+            self.release();
+        }
     }
 }
 
@@ -63,6 +66,10 @@ impl Cell {
     /// Where it begins in the buffer, in words.
     pub fn word(&self) -> u32 {
         self.index * WORDS
+    }
+
+    fn release(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.index);
     }
 
     /// The outcome, as far as it has been read.
@@ -76,7 +83,7 @@ impl Cell {
 
     /// Takes the outcome from the words of the cell; the failure, if there is one.
     fn learn(&self, words: &[u32]) -> Option<Arc<Failure>> {
-        let failure = || {
+        let find = || {
             let Subject { check, place, operands } = self.subject.as_ref()?;
             let earlier = operands.iter().find_map(|outcome| outcome.get().cloned().flatten());
             if earlier.is_some() {
@@ -90,7 +97,15 @@ impl Cell {
             let text = format!("{what} {index} at position {position} is outside [0, {size})");
             Some(Failure::new(Error::Argument(text), place.clone()))
         };
-        self.outcome.get_or_init(failure).clone()
+        let learn = || {
+            let failure = find();
+            if failure.is_none() {
+                // Tensors that live long do not keep it: whoever meets them from now on does not look at it.
+                self.release();
+            }
+            failure
+        };
+        self.outcome.get_or_init(learn).clone()
     }
 }
 
@@ -272,11 +287,25 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_free_again_when_nobody_holds_it() {
+    fn a_cell_is_free_again_once_when_nobody_holds_it_or_nothing_was_wrong() {
         let free = Arc::new(Mutex::new(Vec::new()));
-        let mut cell = cell(3, &[]);
-        cell.free = Arc::clone(&free);
-        drop(cell);
+        let cell = |index| {
+            let mut made = cell(index, &[]);
+            made.free = Arc::clone(&free);
+            made
+        };
+        drop(cell(3));
         assert_eq!(*free.lock().unwrap(), [3]);
+        let wrong = cell(4);
+        wrong.learn(&[1, 0, 9, 0]);
+        assert_eq!(*free.lock().unwrap(), [3]);
+        drop(wrong);
+        assert_eq!(*free.lock().unwrap(), [3, 4]);
+        let fine = cell(5);
+        fine.learn(&[0, 0, 0, 0]);
+        fine.learn(&[0, 0, 0, 0]);
+        assert_eq!(*free.lock().unwrap(), [3, 4, 5]);
+        drop(fine);
+        assert_eq!(*free.lock().unwrap(), [3, 4, 5]);
     }
 }
