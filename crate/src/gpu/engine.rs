@@ -263,22 +263,13 @@ impl Engine {
                 Outcome::Unknown => cells.push(Arc::clone(cell)),
             }
         }
-        let (mut data, mut outcomes) = (Reading::new(), Reading::new());
-        if let Some(span) = span(&cells) {
-            gpu.download_cells(&mut outcomes, span)?;
-        }
-        if value.numel > 0
-            && let Some(block) = value.storage.storage.block()
-        {
-            let (start, bytes) = (value.offset as u64 * 4, value.numel as u64 * 4);
-            if let Err(error) = gpu.download(&mut data, &block.buffer, start, bytes) {
-                gpu.health.check()?;
-                gpu.reclaim()?;
-                drop(error);
-                data = Reading::new();
-                gpu.download(&mut data, &block.buffer, start, bytes)?;
+        let outcomes = outcomes_of(gpu, &cells)?;
+        let data = staged(gpu, |gpu, reading| match value.storage.storage.block() {
+            Some(block) if value.numel > 0 => {
+                gpu.download(reading, &block.buffer, value.offset as u64 * 4, value.numel as u64 * 4)
             }
-        }
+            _ => Ok(()),
+        })?;
         Ok((value.numel > 0 || !cells.is_empty()).then_some((data, cells, outcomes)))
     }
 
@@ -299,19 +290,19 @@ impl Engine {
                 false
             }
         });
-        let mut outcomes = Reading::new();
-        let begun = match span(&cells) {
-            Some(span) => gpu.download_cells(&mut outcomes, span),
-            None => Ok(()),
+        let outcomes = match outcomes_of(gpu, &cells).and_then(|outcomes| gpu.health.check().map(|()| outcomes)) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                // Whoever asks next may learn what they say.
+                self.checks = cells;
+                let failure = Failure::new(error, None);
+                return Begun::Told(Box::new(move || {
+                    if let Then::Sync { done } = then {
+                        done(Err(failure));
+                    }
+                }));
+            }
         };
-        if let Err(error) = begun.and_then(|()| gpu.health.check()) {
-            let failure = Failure::new(error, None);
-            return Begun::Told(Box::new(move || {
-                if let Then::Sync { done } = then {
-                    done(Err(failure));
-                }
-            }));
-        }
         // Work may have been submitted already: then the wait is for that.
         let next = gpu.recorder.next_submission();
         let submission = if gpu.recorder.is_empty() { next - 1 } else { next };
@@ -362,6 +353,9 @@ impl Engine {
             })?;
             Ok(first)
         });
+        if result.is_err() && !matches!(then, Then::Read { .. }) {
+            self.checks.extend(cells.iter().cloned());
+        }
         let tell: Tell = match then {
             Then::Read { mut target, done } => {
                 let result = result.and_then(|failure| failure.map_or(Ok(()), Err)).and_then(|()| {
@@ -447,6 +441,24 @@ pub enum Begun {
     Told(Box<dyn FnOnce()>),
     /// It waits for the GPU.
     Waits(Waiting),
+}
+
+/// A read whose copies have been recorded. What only waits to be freed is freed if there is no room for them.
+fn staged(gpu: &mut Gpu, copy: impl Fn(&mut Gpu, &mut Reading) -> Result<()>) -> Result<Reading> {
+    let mut reading = Reading::new();
+    if copy(gpu, &mut reading).is_err() {
+        // What looks like want of memory may be a device that is gone.
+        gpu.health.check()?;
+        gpu.reclaim()?;
+        reading = Reading::new();
+        copy(gpu, &mut reading)?;
+    }
+    Ok(reading)
+}
+
+/// The read of what cells say.
+fn outcomes_of(gpu: &mut Gpu, cells: &[Arc<Cell>]) -> Result<Reading> {
+    staged(gpu, |gpu, reading| span(cells).map_or(Ok(()), |span| gpu.download_cells(reading, span)))
 }
 
 /// Memory for a run. What only waits to be freed is freed first.

@@ -37,7 +37,7 @@ pub struct Gpu {
     pub recorder: Recorder,
     /// The cells of checks of data.
     pub faults: Faults,
-    staging: Staging,
+    pub(super) staging: Staging,
     #[cfg(debug_assertions)]
     device: wgpu::Device,
 }

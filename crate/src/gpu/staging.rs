@@ -70,12 +70,22 @@ pub struct Staging {
     open: Vec<Open>,
     /// Upload buffers of earlier submissions, on their way to be mapped again.
     busy: Vec<Busy>,
+    /// How many buffers more cannot be had.
+    #[cfg(test)]
+    pub refusals: u32,
 }
 
 impl Staging {
     /// Nothing yet.
     pub fn new(device: wgpu::Device) -> Self {
-        Self { device, idle: [Vec::new(), Vec::new()], open: Vec::new(), busy: Vec::new() }
+        Self {
+            device,
+            idle: [Vec::new(), Vec::new()],
+            open: Vec::new(),
+            busy: Vec::new(),
+            #[cfg(test)]
+            refusals: 0,
+        }
     }
 
     /// Copies words into a buffer of the device, by way of the next submission. `words` gives those from an index on.
@@ -126,6 +136,11 @@ impl Staging {
 
     /// An idle buffer of at least `size` bytes, or a new one.
     fn take(&mut self, direction: Direction, size: u64) -> Result<wgpu::Buffer> {
+        #[cfg(test)]
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            return Err(Error::OutOfMemory("as the test wants it".into()));
+        }
         let wanted = size.next_power_of_two().clamp(1 << LEAST, CHUNK);
         let idle = &mut self.idle[direction as usize];
         if let Some(found) = idle.iter().position(|buffer| buffer.size() == wanted) {

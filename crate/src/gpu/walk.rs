@@ -58,11 +58,10 @@ impl Engine {
             return Ok(());
         }
         let mut taint = union(operands().filter_map(|operand| frame.tainted(operand)));
-        let mut cell = 0;
+        let mut checked = None;
         if let Some(check) = prepared.check {
             let fresh = gpu.faults.cell(check, Some(planned.place(step)), taint.as_ref())?;
-            cell = fresh.word();
-            self.checks.push(Arc::clone(&fresh));
+            checked = Some(Arc::clone(&fresh));
             let own: Taint = Arc::new([fresh]);
             taint = union(taint.iter().chain([&own]));
         }
@@ -70,10 +69,12 @@ impl Engine {
             Some(taint) if !kernel.mutates.is_empty() => gpu.faults.gate(&gpu.description.limits, taint)?,
             _ => gpu.faults.gate(&gpu.description.limits, &clean())?,
         };
-        let run = Run { frame, cell, gate: gate.word };
+        let run = Run { frame, cell: checked.as_ref().map_or(0, |cell| cell.word()), gate: gate.word };
         for call in gate.calls.iter().chain(&prepared.calls) {
             gpu.record(call, &run)?;
         }
+        // Not before: a cell that nothing writes says what its former owner has found.
+        self.checks.extend(checked);
         if let Some(taint) = &taint {
             kernel.outputs.iter().for_each(|output| frame.taint(output.value, taint));
         }

@@ -176,3 +176,21 @@ fn buffers_end_on_the_thread_of_the_gpu() {
         thread::yield_now();
     }
 }
+
+#[test]
+fn what_a_check_has_found_is_told_when_there_is_room_to_read_it() {
+    let Some((mut service, client)) = service() else { return };
+    for (refusals, first) in [(1, "ERR_ARGUMENT"), (2, "ERR_OUT_OF_MEMORY")] {
+        bad_indices(&client, 1);
+        while service.jobs() {}
+        service.gpu.staging.refusals = refusals;
+        let mut code = || {
+            let end = sync(&client);
+            finish(&mut service);
+            service.settle();
+            end.try_recv().unwrap().map_or_else(|failure| failure.error.code(), |()| "no failure")
+        };
+        assert_eq!(code(), first);
+        assert_eq!(code(), if refusals == 1 { "no failure" } else { "ERR_ARGUMENT" });
+    }
+}
