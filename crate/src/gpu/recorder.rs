@@ -43,7 +43,7 @@ pub struct Recorder {
     work: u64,
     copied: u64,
     /// Estimated work after which a submission is closed.
-    most_work: u64,
+    pub(super) most_work: u64,
     in_flight: VecDeque<Submission>,
     /// Submissions so far.
     submitted: u64,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::engine::Engine;
 use super::fault::{Taint, clean, union};
 use super::frame::Frame;
-use super::kernels::shader::Aligned;
+use super::kernels::shader::{Aligned, Call};
 use super::kernels::{Prepared, Target as Adapter, prepare};
 use super::physical::{Gpu, Run};
 use super::planned::{Planned, Steps};
@@ -37,8 +37,6 @@ impl Engine {
                     changed(kernel).for_each(|operand| frame.bound.fail(operand.value, &failure));
                 }
             }
-            gpu.recorder.count(step.nanoseconds);
-            gpu.submit_when_full()?;
         }
         Ok(())
     }
@@ -70,9 +68,8 @@ impl Engine {
             _ => gpu.faults.gate(&gpu.description.limits, &clean())?,
         };
         let run = Run { frame, cell: checked.as_ref().map_or(0, |cell| cell.word()), gate: gate.word };
-        for call in gate.calls.iter().chain(&prepared.calls) {
-            gpu.record(call, &run)?;
-        }
+        gate.calls.iter().try_for_each(|call| gpu.record(call, &run))?;
+        record(gpu, &prepared.calls, step.nanoseconds, &run)?;
         // Not before: a cell that nothing writes says what its former owner has found.
         self.checks.extend(checked);
         if let Some(taint) = &taint {
@@ -114,7 +111,18 @@ fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, fra
         }
     }
     let run = Run { frame, cell: 0, gate: 0 };
-    calls.iter().try_for_each(|call| gpu.record(call, &run))
+    record(gpu, calls, step.nanoseconds, &run)
+}
+
+/// Records calls that take so long together, as the planner estimates. Whatever fills a submission closes it.
+fn record(gpu: &mut Gpu, calls: &[Call], nanoseconds: u64, run: &Run) -> Result<()> {
+    let share = nanoseconds / calls.len().max(1) as u64;
+    for call in calls {
+        gpu.record(call, run)?;
+        gpu.recorder.count(share);
+        gpu.submit_when_full()?;
+    }
+    Ok(())
 }
 
 /// The operands that an instruction changes in place.

@@ -194,3 +194,26 @@ fn what_a_check_has_found_is_told_when_there_is_room_to_read_it() {
         assert_eq!(code(), if refusals == 1 { "no failure" } else { "ERR_ARGUMENT" });
     }
 }
+
+#[test]
+fn a_long_step_fills_several_submissions() {
+    let Some((mut service, client)) = service() else { return };
+    let count = 100_000;
+    let spread = program(&[(F32, &[count]), (I32, &[count])], |w, x| vec![w.op("scatterAdd", &[(F32, &[7])], x, &[A::W(0)])]);
+    write(&client, 1, &[1.0; 100_000]);
+    let indices: Vec<i32> = (0..count as i32).map(|i| i % 7).collect();
+    client.queue.push(Job::Write { slot: 2, source: Source::I32(Cow::Owned(indices)) }, u64::from(count) * 4);
+    client.queue.push(Job::Submit { stream: stream(&spread, &[1, 2], &[3], &[], &[]) }, 0);
+    // As if the step were estimated at hours.
+    service.gpu.recorder.most_work = 0;
+    let before = service.gpu.recorder.next_submission();
+    while service.jobs() {}
+    assert!(service.gpu.recorder.next_submission() >= before + 2);
+    let mut sums = [0.0; 7];
+    let end = read(&client, 3, &mut sums);
+    finish(&mut service);
+    service.settle();
+    end.try_recv().unwrap().unwrap();
+    let expected = [0, 1, 2, 3, 4, 5, 6].map(|i| ((count - i).div_ceil(7)) as f32);
+    assert_eq!(sums, expected);
+}
