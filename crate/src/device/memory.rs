@@ -25,6 +25,12 @@ pub trait Block: Send + Sized {
     /// Its class.
     fn class(&self) -> usize;
 
+    /// Words in it: fewer than its class has where the origin has no more in one piece, but enough for every request that
+    /// the device makes.
+    fn capacity(&self) -> usize {
+        words_of(self.class())
+    }
+
     /// Called when a block is used again, whose words are its former owner's.
     fn recycle(&mut self) {}
 
@@ -264,7 +270,7 @@ impl<B: Block> Storage<B> {
 
     /// How many words there are: at least as many as were asked for.
     pub fn words(&self) -> usize {
-        self.block.as_ref().map_or(0, |block| words_of(block.class()))
+        self.block.as_ref().map_or(0, Block::capacity)
     }
 
     /// Changes with every write in place.

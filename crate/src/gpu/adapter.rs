@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use super::health::Health;
 use super::kernels::shader::IMMEDIATE_WORDS;
 use super::traits::{Class, Traits};
+use crate::device::class::ALIGNMENT;
 use crate::error::{Error, Result};
 
 /// Storage bindings that a shader must have at least: a chain of elementwise instructions needs about as many.
@@ -129,7 +130,7 @@ fn describe(adapter: &wgpu::Adapter) -> Description {
         class,
         subgroup: (subgroups && same_size).then_some(info.subgroup_min_size),
         binding_bytes: binding_bytes - binding_bytes % u64::from(alignment),
-        buffer_bytes: limits.max_buffer_size,
+        buffer_bytes: limits.max_buffer_size - limits.max_buffer_size % ALIGNMENT as u64,
         alignment,
         bindings: limits.max_storage_buffers_per_shader_stage,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,

@@ -20,7 +20,7 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// A maker of buffers of at most `most_bytes`.
+    /// A maker of buffers of at most `most_bytes`, a multiple of [`ALIGNMENT`](crate::device::class::ALIGNMENT).
     pub fn new(device: wgpu::Device, most_bytes: u64) -> Arc<Self> {
         Arc::new(Self { device, most_bytes, next: AtomicU64::new(0), gone: Mutex::default(), bell: Arc::default() })
     }
@@ -63,11 +63,9 @@ pub struct Block {
 impl memory::Block for Block {
     type Origin = Arc<Maker>;
 
+    /// Whoever asks has seen to it that his words fit into the largest buffer; their class may be larger than that.
     fn fresh(maker: &Arc<Maker>, class: usize) -> Option<Self> {
-        let size = words_of(class) as u64 * 4;
-        if size > maker.most_bytes {
-            return None;
-        }
+        let size = (words_of(class) as u64 * 4).min(maker.most_bytes);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer = create(&maker.device, size, usage, false).ok()?;
         Some(Self { number: maker.number(), buffer, class, maker: Arc::clone(maker) })
@@ -75,6 +73,10 @@ impl memory::Block for Block {
 
     fn class(&self) -> usize {
         self.class
+    }
+
+    fn capacity(&self) -> usize {
+        (self.buffer.size() / 4) as usize
     }
 
     /// Leaves it to the GPU's thread, whichever this is: bind groups hold on to it, and drivers want one thread only.
@@ -104,3 +106,24 @@ pub type Value = slots::Value<Tensor>;
 
 /// What a slot holds.
 pub type Content = slots::Content<Tensor>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::memory::Purpose;
+    use crate::gpu::adapter::enumerate;
+
+    #[test]
+    fn the_largest_buffer_can_be_had_whatever_its_class() {
+        let found = enumerate().unwrap().into_iter().find(|found| found.description.refusal.is_none());
+        let Some(opened) = found.map(|found| found.open().unwrap()) else { return };
+        // The class of as many words is an eighth larger.
+        let most = (1 << 20) + 64;
+        let memory = Memory::new(Maker::new(opened.device, most as u64), None);
+        for _ in 0..2 {
+            let storage = memory.allocate(most / 4, Purpose::Slot).unwrap();
+            assert_eq!((storage.words(), storage.block().unwrap().buffer.size()), (most / 4, most as u64));
+        }
+        assert_eq!(memory.allocate(100, Purpose::Slot).unwrap().words(), 112);
+    }
+}

@@ -21,7 +21,7 @@ pub struct Traits {
     pub subgroup: Option<u32>,
     /// Bytes that one binding reaches; a multiple of [`Traits::alignment`].
     pub binding_bytes: u64,
-    /// Bytes of one buffer.
+    /// Bytes of one buffer; a multiple of [`ALIGNMENT`](crate::device::class::ALIGNMENT).
     pub buffer_bytes: u64,
     /// Bytes that bindings begin at multiples of; a power of two of at least 16.
     pub alignment: u32,
