@@ -1,10 +1,12 @@
 //! Pipelines by the text of their shaders, and bind groups by what they bind. Creating either is slow (milliseconds and
-//! microseconds), and out of memory there loses the device, so both are kept.
+//! microseconds), and out of memory there loses the device, so both are kept: as many as a process needs that does not go
+//! on making new programs, and of more than that those that were used last.
 //!
 //! All layouts are alike: some number of read-write storage buffers, and all immediates. So bind groups fit every pipeline
 //! with as many bindings.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use super::adapter::ready;
@@ -47,29 +49,35 @@ pub fn window(traits: &Traits, buffer: u64, buffer_bytes: u64, first_byte: u64, 
     }
 }
 
-struct Group {
-    group: wgpu::BindGroup,
-    /// The clock when it was last asked for.
+/// Something that is kept, and the clock when it was last asked for.
+struct Kept<T> {
+    kept: T,
     used: u64,
 }
 
 /// Bind groups kept. Each holds on to its buffers, so those of a destroyed buffer are dropped with it.
 const GROUPS: usize = 4096;
 
+/// Pipelines kept: those of some hundred programs.
+const PIPELINES: usize = 4096;
+
 /// What has been created on one device.
 pub struct Pipelines {
     device: wgpu::Device,
     unchecked: bool,
     layouts: Vec<Option<Layout>>,
-    by_shader: HashMap<Arc<Shader>, wgpu::ComputePipeline>,
-    groups: HashMap<Box<[Range]>, Group>,
+    by_shader: HashMap<Arc<Shader>, Kept<wgpu::ComputePipeline>>,
+    groups: HashMap<Box<[Range]>, Kept<wgpu::BindGroup>>,
     clock: u64,
+    /// The most pipelines.
+    most: usize,
 }
 
 impl Pipelines {
     /// Nothing yet. `unchecked` lets shaders that mask every access themselves run without bounds checks.
     pub fn new(device: wgpu::Device, unchecked: bool) -> Self {
-        Self { device, unchecked, layouts: Vec::new(), by_shader: HashMap::new(), groups: HashMap::new(), clock: 0 }
+        let (layouts, by_shader, groups) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { device, unchecked, layouts, by_shader, groups, clock: 0, most: PIPELINES }
     }
 
     /// The pipeline of a shader.
@@ -77,11 +85,17 @@ impl Pipelines {
     /// # Errors
     /// [`Error::Internal`] for a shader that the driver refuses.
     pub fn pipeline(&mut self, shader: &Arc<Shader>) -> Result<&wgpu::ComputePipeline> {
+        self.clock += 1;
         if !self.by_shader.contains_key(shader) {
-            let pipeline = self.create(shader)?;
-            self.by_shader.insert(Arc::clone(shader), pipeline);
+            if self.by_shader.len() >= self.most {
+                evict(&mut self.by_shader);
+            }
+            let kept = self.create(shader)?;
+            self.by_shader.insert(Arc::clone(shader), Kept { kept, used: 0 });
         }
-        self.by_shader.get(shader).ok_or_else(|| Error::Internal("a pipeline is gone".into()))
+        let found = self.by_shader.get_mut(shader).ok_or_else(|| Error::Internal("a pipeline is gone".into()))?;
+        found.used = self.clock;
+        Ok(&found.kept)
     }
 
     /// How many pipelines there are.
@@ -173,7 +187,7 @@ impl Pipelines {
         self.clock += 1;
         if !self.groups.contains_key(ranges) {
             if self.groups.len() >= GROUPS {
-                self.evict();
+                evict(&mut self.groups);
             }
             let mut entries = Vec::with_capacity(ranges.len());
             for (binding, range) in ranges.iter().enumerate() {
@@ -185,20 +199,12 @@ impl Pipelines {
             }
             let device = self.device.clone();
             let layout = &self.layout(ranges.len()).group;
-            let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
-            self.groups.insert(ranges.into(), Group { group, used: 0 });
+            let kept = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+            self.groups.insert(ranges.into(), Kept { kept, used: 0 });
         }
-        let group = self.groups.get_mut(ranges).ok_or_else(|| Error::Internal("a bind group is gone".into()))?;
-        group.used = self.clock;
-        Ok(&group.group)
-    }
-
-    /// Forgets the half of the bind groups that was not asked for the longest.
-    fn evict(&mut self) {
-        let mut uses: Vec<u64> = self.groups.values().map(|group| group.used).collect();
-        let middle = uses.len() / 2;
-        let (_, &mut median, _) = uses.select_nth_unstable(middle);
-        self.groups.retain(|_, group| group.used > median);
+        let found = self.groups.get_mut(ranges).ok_or_else(|| Error::Internal("a bind group is gone".into()))?;
+        found.used = self.clock;
+        Ok(&found.kept)
     }
 
     /// Forgets everything, on a device that is lost.
@@ -210,5 +216,40 @@ impl Pipelines {
     /// Forgets the bind groups of buffers that are about to be destroyed.
     pub fn forget(&mut self, is_gone: impl Fn(u64) -> bool) {
         self.groups.retain(|ranges, _| !ranges.iter().any(|range| is_gone(range.buffer)));
+    }
+}
+
+/// Forgets the half that was not asked for the longest.
+fn evict<K: Eq + Hash, T>(all: &mut HashMap<K, Kept<T>>) {
+    let mut uses: Vec<u64> = all.values().map(|kept| kept.used).collect();
+    let middle = uses.len() / 2;
+    let (_, &mut median, _) = uses.select_nth_unstable(middle);
+    all.retain(|_, kept| kept.used > median);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::adapter::enumerate;
+
+    #[test]
+    fn pipelines_that_were_used_last_are_kept() {
+        let found = enumerate().unwrap().into_iter().find(|found| found.description.refusal.is_none());
+        let Some(opened) = found.map(|found| found.open().unwrap()) else { return };
+        let mut pipelines = Pipelines::new(opened.device, false);
+        pipelines.most = 4;
+        let shader = |k: u32| {
+            let text = format!(
+                "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+                @compute @workgroup_size(1) fn main() {{ x[0] = {k}u; }}"
+            );
+            Arc::new(Shader { name: "number", text, bindings: 1, masked: false })
+        };
+        let first = shader(0);
+        for k in 0..20 {
+            pipelines.pipeline(&shader(k)).unwrap();
+            pipelines.pipeline(&first).unwrap();
+            assert!(pipelines.len() <= 4 && pipelines.by_shader.contains_key(&first));
+        }
     }
 }
