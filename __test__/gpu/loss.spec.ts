@@ -1,7 +1,7 @@
 /**
- * The loss of a GPU, as drivers cause it, in the middle of training: whoever waits hears of it at once, whatever is asked
- * of the device afterwards is refused, and the next device that is opened works. The file has no other gpu device open,
- * for a loss takes all that share the GPU.
+ * The loss of a GPU in the middle of training, from where a driver has told the addon of it: whoever waits hears of it at
+ * once, whatever is asked of the device afterwards is refused, and the next device that is opened works. The file has no
+ * other gpu device open, for a loss takes all that share the GPU.
  */
 
 import { setTimeout as after } from 'node:timers/promises'

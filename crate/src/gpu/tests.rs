@@ -1,8 +1,8 @@
-//! The device as a whole, on whatever adapter there is: the tests that every device has to pass, and what only a GPU can
-//! suffer: its loss.
+//! The device as a whole, on whatever adapter there is: what every device has to pass. What only a GPU can suffer stands
+//! with its thread.
 
 use super::handle::{Choice, Device};
-use crate::device::testing::{Bench, device_tests};
+use crate::device::testing::{Bench, device_tests, failures};
 
 /// A device on any adapter. Without one the tests cannot run, which `REQUIRE_DEVICES` with `gpu` turns into a failure.
 fn open(limit: Option<u64>) -> Option<Bench> {
@@ -19,3 +19,11 @@ fn open(limit: Option<u64>) -> Option<Bench> {
 }
 
 device_tests! { open }
+
+#[test]
+fn damaged_streams_end_in_failures_and_leave_the_device_working() {
+    if let Some(bench) = open(Some(4 << 20)) {
+        // Fewer than on the cpu: many of them are new shaders.
+        failures::damaged_streams_end_in_failures_and_leave_the_device_working(&bench, 150);
+    }
+}
