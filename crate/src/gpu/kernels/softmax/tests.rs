@@ -98,6 +98,23 @@ fn every_text_is_valid_and_none_depends_on_the_batch() {
 }
 
 #[test]
+fn rows_that_software_adapters_would_leave_early_are_refused() {
+    for (grad, log) in CASES {
+        let kernel = |count| kernel(grad, log, Middle { outer: 1, count, inner: 1 }, 0);
+        let prepare = |count, class| {
+            let traits = Traits::least(class);
+            let target = Target { traits: &traits, aligned: Aligned::default() };
+            super::super::prepare_kernel(&kernel(count), target).map(|prepared| prepared.calls.len())
+        };
+        let error = prepare(10_000_000, Class::Software).unwrap_err();
+        assert_eq!(error.code(), "ERR_OUT_OF_MEMORY");
+        assert!(error.message().contains("rounds of a loop"), "{}", error.message());
+        assert_eq!(prepare(10_000_000, Class::Discrete), Ok(1));
+        assert_eq!(prepare(5_000_000, Class::Software), Ok(1));
+    }
+}
+
+#[test]
 fn results_are_the_cpu_s() {
     let Some(mut lab) = Lab::open() else { return };
     for class in CLASSES {

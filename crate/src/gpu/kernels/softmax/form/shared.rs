@@ -16,6 +16,10 @@ pub(super) fn body(
     vectors: bool,
     held: bool,
 ) -> (usize, usize, String) {
+    if !held {
+        let sweeps = 1 + usize::from(work.has_top) + usize::from(work.out.is_some());
+        b.rounds(sweeps * axes.count.div_ceil(layout.blocks * BLOCK));
+    }
     b.item(&work.items(true, false));
     b.item(&access(work, vectors));
     if work.has_top {
