@@ -25,8 +25,10 @@ fn service() -> Option<(Service, Arc<Client>)> {
     Some((Service { gpu, clients, rested: false }, client))
 }
 
-fn write(client: &Client, slot: u32, data: &'static [f32]) {
-    client.queue.push(Job::Write { slot, source: Source::F32(Cow::Borrowed(data)) }, data.len() as u64 * 4);
+fn write(client: &Client, slot: u32, data: impl Into<Cow<'static, [f32]>>) {
+    let source = Source::F32(data.into());
+    let bytes = source.len() as u64 * 4;
+    client.queue.push(Job::Write { slot, source }, bytes);
 }
 
 fn read(client: &Client, slot: u32, into: &mut [f32]) -> Receiver<Told<()>> {
@@ -199,8 +201,9 @@ fn what_a_check_has_found_is_told_when_there_is_room_to_read_it() {
 fn a_long_step_fills_several_submissions() {
     let Some((mut service, client)) = service() else { return };
     let count = 100_000;
-    let spread = program(&[(F32, &[count]), (I32, &[count])], |w, x| vec![w.op("scatterAdd", &[(F32, &[7])], x, &[A::W(0)])]);
-    write(&client, 1, &[1.0; 100_000]);
+    let spread =
+        program(&[(F32, &[count]), (I32, &[count])], |w, x| vec![w.op("scatterAdd", &[(F32, &[7])], x, &[A::W(0)])]);
+    write(&client, 1, vec![1.0; 100_000]);
     let indices: Vec<i32> = (0..count as i32).map(|i| i % 7).collect();
     client.queue.push(Job::Write { slot: 2, source: Source::I32(Cow::Owned(indices)) }, u64::from(count) * 4);
     client.queue.push(Job::Submit { stream: stream(&spread, &[1, 2], &[3], &[], &[]) }, 0);

@@ -17,6 +17,13 @@ use crate::error::Result;
 use crate::gpu::Class;
 use crate::plan::{Kernel, Operand};
 
+/// Slices that an invocation adds up in one dispatch at most: so many take a fraction of a second, after which a watchdog
+/// might look.
+const MOST: usize = 1 << 18;
+
+/// Indices that every element of a result may look through outside software adapters: one invocation is slow.
+const DEPTH: usize = 1 << 13;
+
 /// Invocations of a workgroup.
 const GROUP: usize = 256;
 
@@ -102,12 +109,12 @@ pub(super) fn scatter_add(kernel: &Kernel, axis: usize, target: Target) -> Resul
 
 /// Whether looking through all indices for every element of the result costs less than the dispatches of a sort.
 fn is_direct(indices: usize, elements: usize, target: Target) -> bool {
-    let most: usize = match target.traits.class {
-        Class::Discrete => 1 << 24,
-        Class::Integrated => 1 << 22,
-        Class::Software => 1 << 17,
+    let (most, depth) = match target.traits.class {
+        Class::Discrete => (1 << 24, DEPTH),
+        Class::Integrated => (1 << 22, DEPTH),
+        Class::Software => (1 << 17, usize::MAX),
     };
-    indices <= 16 || indices.saturating_mul(elements) <= most
+    indices <= 16 || indices <= depth && indices.saturating_mul(elements) <= most
 }
 
 /// Positions in the order of their indices, and where those of each index begin.
@@ -117,7 +124,7 @@ struct Sorted {
     starts: Memory,
 }
 
-/// The calls that sum: one, but where loops may not be long. The order of the sums is that of one call.
+/// The calls that sum: one, unless its loop would be too long. The order of the sums is that of one call.
 fn add_up(
     axis: Axis,
     x: &Operand,
@@ -126,7 +133,7 @@ fn add_up(
     sorted: Option<Sorted>,
     target: Target,
 ) -> Result<Vec<Call>> {
-    let most = if target.traits.class == Class::Software { SOFTWARE_ROUNDS } else { indices.numel.max(1) };
+    let most = if target.traits.class == Class::Software { SOFTWARE_ROUNDS } else { MOST };
     let sum = |from| sum(axis, x, indices, y, sorted, (from, most), target);
     (0..indices.numel.max(1)).step_by(most).map(sum).collect()
 }
@@ -161,24 +168,31 @@ fn sum(
     b.value("begin_at", from);
     b.value("most", most);
     b.rounds(most.min(indices.numel));
-    let lines = if let Some(Sorted { order, starts }) = sorted {
+    let (bounds, lines) = if let Some(Sorted { order, starts }) = sorted {
         b.buffer("order", order, Type::U32);
         b.buffer("starts", starts, Type::U32);
-        "let begin = starts(index) + p.begin_at;
-let end = min(starts(index + 1u), begin + p.most);
-for (var k = begin; k < end; k++) { total += x((first + order(k)) * p.inner + column); }"
+        let bounds = "let begin = starts(index) + p.begin_at;
+let end = min(starts(index + 1u), begin + p.most);";
+        let lines = "for (var k = begin; k < end; k++) { total += x((first + order(k)) * p.inner + column); }";
+        (bounds, lines)
     } else {
         b.operand("indices", indices);
         b.item(KEY);
-        "let end = min(p.taken, p.begin_at + p.most);
-for (var k = p.begin_at; k < end; k++) {
+        let bounds = "let begin = p.begin_at;\nlet end = min(p.taken, begin + p.most);";
+        let lines = "for (var k = begin; k < end; k++) {
   if (key(k) == index) { total += x((first + k) * p.inner + column); }
-}"
+}";
+        (bounds, lines)
+    };
+    // What has nothing more to add keeps what it has.
+    let total = if from == 0 {
+        format!("var total = {}();", ty.name())
+    } else {
+        "if (begin >= end) { return; }\nvar total = y(i);".to_owned()
     };
     let main = format!(
-        "{}let first = block * p.taken;\nvar total = {};\n{lines}\ny_set(i, total);",
-        take_apart("p.size", axis.outer),
-        if from == 0 { format!("{}()", ty.name()) } else { "y(i)".to_owned() }
+        "{}let first = block * p.taken;\n{bounds}\n{total}\n{lines}\ny_set(i, total);",
+        take_apart("p.size", axis.outer)
     );
     b.finish(GROUP as u32, [(y.numel / unit).div_ceil(GROUP), 1, 1], &main)
 }

@@ -87,6 +87,25 @@ fn both_forms_have_the_same_bits() {
 }
 
 #[test]
+fn no_dispatch_adds_up_more_than_a_watchdog_waits_for() {
+    for class in [Class::Discrete, Class::Integrated] {
+        let sums = |count: u32, size: u32| {
+            let dy = operand(Dtype::F32, &[count, 4], 0);
+            let k = operand(Dtype::I32, &[count], 0);
+            let y = operand(Dtype::F32, &[size, 4], 0);
+            let calls =
+                prepare(&kernel(Op::ScatterAdd { axis: 0 }, &[Some(dy), Some(k)], &[y]), &Traits::least(class)).calls;
+            (calls.len(), calls.iter().filter(|call| call.shader.name == "scatter_add").count())
+        };
+        assert_eq!(sums(8000, 1), (2, 1));
+        // Few elements that would each look far: sorted.
+        let (calls, adding) = sums(9000, 1);
+        assert!(calls > 2 && adding == 1);
+        assert_eq!(sums(600_000, 5000).1, 3);
+    }
+}
+
+#[test]
 fn bad_indices_are_reported_and_reach_nothing() {
     let Some(mut lab) = Lab::open() else { return };
     let bad = [1, i32::MIN, -1, 3, i32::MAX].map(|i| i as u32);
