@@ -8,6 +8,7 @@ import { type DeviceInfo, type OpenedBackend, listDevices, openBackend } from '.
 import type { Dtype } from './dtype.ts'
 import { TilegradError, expected } from './errors.ts'
 import { Recorder } from './program/record.ts'
+import { refuseTracing } from './program/tracing.ts'
 
 /** What to open: a kind, or a kind with options. */
 export interface DeviceOptions {
@@ -90,6 +91,7 @@ export class Device {
    * @throws the first error of that work that nobody has read yet
    */
   async sync(): Promise<void> {
+    refuseTracing('sync()', 'call it outside')
     this.#checkOpen()
     this.flush()
     await this.backend.sync()
@@ -108,6 +110,7 @@ export class Device {
    * @throws the first error of pending work that nobody has read
    */
   close(): Promise<void> {
+    refuseTracing('closing a device', 'close it outside')
     this.#closing ??= this.#close()
     return this.#closing
   }

@@ -4,7 +4,7 @@ import './ops/methods.ts'
 
 export { customGrad, grad, valueAndGrad } from './autograd/functional.ts'
 export { noGrad } from './autograd/tape.ts'
-export type { BackendStats, DeviceKind } from './backend/backend.ts'
+export type { BackendStats, DeviceKind, ProgramInfo } from './backend/backend.ts'
 export type { AdapterInfo, AdapterLimits, DeviceInfo } from './backend/select.ts'
 export {
   Device,
@@ -86,7 +86,15 @@ export { type MatmulOptions, matmul } from './ops/matmul.ts'
 export { type Axis, type ReduceOptions, argmax, argmin, max, mean, min, sum, variance } from './ops/reduce.ts'
 export { concat, expand, pad, reshape, slice, transpose } from './ops/shape.ts'
 export { logSoftmax, softmax } from './ops/softmax.ts'
+export {
+  type CompileOptions,
+  type CompileStats,
+  type Compiled,
+  type SignatureStats,
+  compile,
+} from './program/compile.ts'
 export { manualSeed } from './random.ts'
+export { Scalar, scalar } from './scalar.ts'
 export { keep, scope } from './scope.ts'
 export type { Shape } from './shape.ts'
 export { type NestedArray, Tensor } from './tensor.ts'

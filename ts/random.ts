@@ -7,6 +7,7 @@
  */
 
 import { expected } from './errors.ts'
+import { refuseTracing } from './program/tracing.ts'
 
 /** Sites of the library's own generators. */
 export const SITES = { init: 0xffff_0000, shuffle: 0xffff_0001, user: 0xffff_0002 } as const
@@ -37,6 +38,7 @@ const draws = new Map<number, number>()
  * ```
  */
 export function manualSeed(seed: number): void {
+  refuseTracing('manualSeed()', 'set the seed outside')
   ;[seedLow, seedHigh] = splitSeed('manualSeed', seed)
   draws.clear()
 }

@@ -11,6 +11,8 @@ import { type Device, checkDevice } from './device.ts'
 import { type DataTypes, type Dtype, type TypedArray, allocate } from './dtype.ts'
 import { TilegradError, checkOptions, expected } from './errors.ts'
 import type { TensorMethods } from './ops/methods.ts'
+import { Cell } from './program/cell.ts'
+import { refuseTracing, tracing } from './program/tracing.ts'
 import type { Value } from './program/value.ts'
 import { currentScope } from './scope.ts'
 import { type Shape, showShape } from './shape.ts'
@@ -21,6 +23,8 @@ export type NestedArray = number | boolean | NestedArray[]
 /** One owner of a value: what a tensor holds, and what is left of it for the finaliser. */
 class Handle {
   value: Value | null
+  /** Whether the value was lost because the recording that made it has ended. */
+  expired = false
 
   constructor(value: Value) {
     this.value = value
@@ -52,13 +56,12 @@ export class Tensor {
   readonly dtype: Dtype
   /** Number of elements. */
   readonly size: number
-  /** Gradient accumulated by `backward()` on leaves; `null` until there is one. */
-  grad: Tensor | null = null
   /** @internal How this tensor was computed; `null` for leaves and untracked results. */
   node: Node | null = null
   /** @internal Where gradients of this leaf arrive; made when an operation first uses it. */
   leaf: Node | null = null
   #requiresGrad = false
+  #gradient: Cell | null = null
   #handle: Handle
 
   /** @internal Takes over one owner of `value`. Tensors the library holds for itself stay out of the user's scopes. */
@@ -70,22 +73,68 @@ export class Tensor {
     this.#handle = new Handle(value)
     registry.register(this, this.#handle, this.#handle)
     if (scoped) currentScope()?.push(this)
+    tracing()?.made(this)
   }
 
   /** @internal The value behind the handle. `ERR_DISPOSED` once disposed. */
   get value(): Value {
     const { value } = this.#handle
     if (value === null) {
+      if (this.#handle.expired) {
+        throw new TilegradError(
+          'ERR_TRACE',
+          `a tensor of shape ${showShape(this.shape)} was made inside a compiled function, which runs only while it is recorded; return the tensor from the function to use it outside`,
+        )
+      }
       throw new TilegradError(
         'ERR_DISPOSED',
         `a tensor of shape ${showShape(this.shape)} was used after it had been disposed; keep() it, or dispose of it later`,
       )
     }
+    tracing()?.touch(this, value)
     return value
+  }
+
+  /** @internal The value, whatever is being recorded; `null` once disposed. */
+  get heldValue(): Value | null {
+    return this.#handle.value
+  }
+
+  /** Gradient accumulated by `backward()` on leaves; `null` until there is one. */
+  get grad(): Tensor | null {
+    const trace = tracing()
+    if (trace === null) return this.#gradient === null ? null : this.#gradient.held
+    const cell = trace.gradient(this)
+    return cell === null ? (this.#gradient?.held ?? null) : cell.tensor
+  }
+
+  set grad(grad: Tensor | null) {
+    const cell = tracing()?.gradient(this)
+    if (cell != null) cell.tensor = grad
+    else if (grad !== null || this.#gradient !== null) this.gradientCell.held = grad
+  }
+
+  /** @internal Frees the gradient. */
+  clearGrad(): void {
+    const trace = tracing()
+    const cell = trace === null ? this.#gradient : trace.gradient(this)
+    cell?.clear()
+  }
+
+  /** @internal Where the gradient is kept. */
+  get gradientCell(): Cell {
+    return (this.#gradient ??= new Cell())
+  }
+
+  /** @internal Ends the life of a tensor that a recorded function has made. */
+  expire(): void {
+    this.#handle.expired = this.#handle.value !== null
+    this.#free()
   }
 
   /** @internal Replaces the value in place (gradients that grow, parameters that move into a slab); shape and dtype stay. */
   replaceValue(value: Value): void {
+    this.#checkOwn('moving the memory of a tensor from outside', 'make optimisers outside')
     const old = this.value
     this.#handle.value = value
     old.release()
@@ -116,6 +165,8 @@ export class Tensor {
   }
 
   set requiresGrad(wanted: boolean) {
+    if (wanted !== this.#requiresGrad)
+      this.#checkOwn('changing requiresGrad of a tensor from outside', 'change it outside')
     if (this.node !== null && !wanted) {
       throw new TilegradError('ERR_ARGUMENT', 'requiresGrad of a computed tensor cannot be switched off; use detach()')
     }
@@ -132,6 +183,7 @@ export class Tensor {
    * @throws `ERR_DISPOSED`; whatever went wrong while computing this tensor
    */
   async data(): Promise<TypedArray> {
+    refuseTracing('reading a tensor', 'return the tensor, and read it outside')
     const { value } = this
     const into = allocate(this.dtype, this.size)
     if (this.size === 0) return into
@@ -148,6 +200,7 @@ export class Tensor {
 
   /** {@link data}, blocking the event loop until it is there. For scripts and tests. */
   dataSync(): TypedArray {
+    refuseTracing('reading a tensor', 'return the tensor, and read it outside')
     const { value } = this
     const into = allocate(this.dtype, this.size)
     if (this.size === 0) return into
@@ -178,6 +231,7 @@ export class Tensor {
 
   /** A copy on another device, or this tensor when it is there already. Gradients do not flow through it. */
   async to(device: Device): Promise<Tensor> {
+    refuseTracing('moving a tensor to another device', 'move it outside')
     if (device === this.device) return this
     checkDevice('to', device)
     device.checkDtype('to', this.dtype)
@@ -210,11 +264,23 @@ export class Tensor {
 
   /** Frees the memory as soon as nothing else needs it. Using the tensor afterwards is `ERR_DISPOSED`; disposing twice is fine. */
   dispose(): void {
+    if (this.#handle.value === null) return
+    this.#checkOwn('disposing of a tensor from outside', 'dispose of it outside')
+    this.#free()
+  }
+
+  #free(): void {
     const { value } = this.#handle
     if (value === null) return
     this.#handle.value = null
     registry.unregister(this.#handle)
     value.release()
+  }
+
+  /** Throws for a tensor that is not the recorded function's own. */
+  #checkOwn(what: string, instead: string): void {
+    const trace = tracing()
+    if (trace !== null && !trace.owns(this)) throw trace.refusal(what, instead)
   }
 
   /** `using x = …` disposes at the end of the block. */
@@ -227,7 +293,7 @@ export class Tensor {
     const head = `Tensor ${this.dtype} ${showShape(this.shape)} on ${this.device.kind}`
     if (this.disposed) return `${head} (disposed)`
     const grad = this.#requiresGrad ? (this.node === null ? ', requires grad' : `, grad by ${this.node.op}`) : ''
-    if (this.size > 64) return `${head}${grad}`
+    if (this.size > 64 || tracing() !== null) return `${head}${grad}`
     try {
       return `${head}${grad} ${inspect(nest(this.dataSync(), this.shape, this.dtype), { depth: 8, breakLength: 100 })}`
     } catch (error) {

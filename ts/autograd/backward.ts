@@ -122,6 +122,7 @@ function order(start: Node, targets: Map<Node, Tensor | null> | null): [Node[], 
       stack.pop()
       continue
     }
+    node.check()
     // A released node has led to a leaf: the walk has to come by, so that it can say what is missing.
     const isTarget = targets === null ? node.leaf !== null || node.released : targets.has(node)
     const pending = isTarget ? [] : node.inputs.filter((n): n is Node => n !== null && !leads.has(n))

@@ -5,6 +5,7 @@
  */
 
 import { TilegradError } from '../errors.ts'
+import { tracing } from '../program/tracing.ts'
 import { checkSynchronous } from '../scope.ts'
 import type { Tensor } from '../tensor.ts'
 
@@ -16,6 +17,11 @@ export type Vjp = (dy: Tensor, saved: readonly Tensor[], needs: readonly boolean
 
 let counter = 0
 let enabled = true
+
+/** How many nodes there have been: those made from now on have this number or a higher one. */
+export function nodeCount(): number {
+  return counter
+}
 
 /** One tracked result, or a leaf that collects a gradient. */
 export class Node {
@@ -43,6 +49,22 @@ export class Node {
     this.#vjp = vjp
     this.#saved = saved
     this.#versions = saved.map((t) => t.value.storage.version)
+  }
+
+  /** The node of what a compiled function gave: the way back is not known. */
+  static compiled(): Node {
+    return new Node('compile', [], [], () => {
+      throw new TilegradError(
+        'ERR_TRACE',
+        'backward: the way to a result of a compiled function cannot be gone back; call backward() inside that function: compile the whole step',
+      )
+    })
+  }
+
+  /** Throws unless gradients may flow through this node. */
+  check(): void {
+    if (this.op === 'compile') this.pull(null as never, [])
+    tracing()?.checkNode(this)
   }
 
   /** Applies the rule; `needs` says which inputs want a gradient. `ERR_STALE` when a saved tensor has changed since, `ERR_ARGUMENT` when the graph has been freed. */

@@ -4,6 +4,8 @@
  */
 
 import { TilegradError, checkOptions, expected } from '../errors.ts'
+import type { Watched } from '../program/trace.ts'
+import { tracing } from '../program/tracing.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import type { TypedArray } from '../dtype.ts'
@@ -21,7 +23,8 @@ export type StateDict = Record<string, StateEntry>
 
 /**
  * A layer or a model: parameters, submodules and a `forward`. Extend it and assign parameters and modules to fields, or
- * arrays of them, whose elements are named as in PyTorch's `ModuleList`: `layers.0.weight`.
+ * arrays of them, whose elements are named as in PyTorch's `ModuleList`: `layers.0.weight`. `compile` records a function
+ * anew when such a field of a module has changed; private fields (`#x`) it cannot see.
  *
  * @example
  * ```ts
@@ -39,6 +42,10 @@ export type StateDict = Record<string, StateEntry>
 export abstract class Module {
   /** Whether the module is in training mode; see {@link train} and {@link eval}. */
   training = true
+
+  constructor() {
+    observe(new.target.prototype)
+  }
 
   /** Computes the output for a batch. */
   abstract forward(...inputs: Tensor[]): Tensor
@@ -146,6 +153,34 @@ export abstract class Module {
       else visit(prefix + name, value)
     }
   }
+}
+
+/** Classes whose `forward` tells the recording of a compiled function about its module. */
+const observed = new WeakSet<object>()
+
+/**
+ * Lets every `forward` of a class and its bases say that it is called: a compiled function has to be recorded anew when a
+ * module that it has been through has changed. Users call `forward` itself, so there is no other place to notice it.
+ */
+function observe(prototype: Module): void {
+  for (let at: object = prototype; at !== Module.prototype; at = Object.getPrototypeOf(at) as object) {
+    if (observed.has(at)) return
+    observed.add(at)
+    const own = Object.getOwnPropertyDescriptor(at, 'forward')
+    if (own === undefined || typeof own.value !== 'function') continue
+    const forward = own.value as (this: Module, ...inputs: Tensor[]) => Tensor
+    const observing = function (this: Module, ...inputs: Tensor[]): Tensor {
+      if (tracing() !== null) watch(this)
+      return forward.apply(this, inputs)
+    }
+    Object.defineProperty(at, 'forward', { ...own, value: observing })
+  }
+}
+
+/** Tells the recording about a module and those inside it. */
+function watch(module: Module): void {
+  if (tracing()?.watch(module as unknown as Watched) !== true) return
+  for (const child of module.children().values()) watch(child)
 }
 
 /** A state may come out of a file, so its form is checked and not only its sizes. */

@@ -1,6 +1,7 @@
 /** A tensor that a model learns. Optimisers move parameters into one slab; the tensor object stays the same. */
 
 import { expected } from '../errors.ts'
+import { refuseTracing } from '../program/tracing.ts'
 import { type CreationOptions, type TensorData, tensor } from '../ops/creation.ts'
 import type { Shape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -24,6 +25,7 @@ export class Parameter extends Tensor {
     data: TensorData | Tensor,
     options: Omit<CreationOptions, 'requiresGrad'> & { readonly shape?: Shape } = {},
   ) {
+    refuseTracing('making a parameter', 'make models outside')
     if (data instanceof Tensor && data.node !== null)
       throw expected('Parameter: data', 'a tensor that was not computed; detach() it', data)
     const source = data instanceof Tensor ? data : tensor(data, options)

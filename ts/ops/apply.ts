@@ -9,13 +9,14 @@ import { type Dtype, isFloat } from '../dtype.ts'
 import { TilegradError, expected } from '../errors.ts'
 import type { DtypeClass, OpcodeName } from '../program/opcodes.ts'
 import { OPCODES } from '../program/opcodes.ts'
-import type { Attribute } from '../program/record.ts'
+import type { Attribute } from '../program/code.ts'
 import type { Value } from '../program/value.ts'
+import { Scalar } from '../scalar.ts'
 import type { Shape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 
 /** A tensor, or a number that takes its partner's dtype. */
-export type Operand = Tensor | number
+export type Operand = Tensor | Scalar | number
 
 /** Throws `ERR_ARGUMENT` unless `x` is a tensor. */
 export function checkTensor(op: string, name: string, x: unknown): asserts x is Tensor {
@@ -71,9 +72,27 @@ export function checkNumber(op: string, x: number, dtype: Dtype): void {
 export function scalarValue(op: string, x: number, like: Tensor): Value {
   if (typeof x !== 'number') throw expected(`${op}: operand`, 'a tensor or a number', x)
   checkNumber(op, x, like.dtype)
-  if (like.dtype === 'bool')
-    throw new TilegradError('ERR_DTYPE', `${op}: a number and a bool tensor do not mix; cast() the tensor first`)
+  checkMixes(op, like)
   return like.device.recorder.emit('full', [], { dtype: like.dtype, shape: [] }, [x])
+}
+
+/** A scalar as a rank-0 tensor beside its partner: it keeps its value of now for the gradient. Anything else stays. */
+export function withoutScalar(op: string, x: Operand, partner: Operand): Tensor | number {
+  if (!(x instanceof Scalar)) return x
+  if (!(partner instanceof Tensor)) throw expected(`${op}: one of the operands`, 'a tensor', partner)
+  const { device, dtype } = partner
+  checkMixes(op, partner)
+  const read = (): number => {
+    const value = x.read()
+    checkNumber(op, value, dtype)
+    return value
+  }
+  return new Tensor(device, device.recorder.emit('full', [], { dtype, shape: [] }, [read]))
+}
+
+function checkMixes(op: string, partner: Tensor): void {
+  if (partner.dtype === 'bool')
+    throw new TilegradError('ERR_DTYPE', `${op}: a number and a bool tensor do not mix; cast() the tensor first`)
 }
 
 /** Records an instruction of one tensor and puts the result on the tape. `saved` gets the result: some rules need it. */

@@ -1,9 +1,10 @@
 /** Making tensors: from data, constant, counted, random. Only uniform numbers are drawn on the device (see `random.ts`). */
 
 import { type Device, checkDevice, defaultDevice } from '../device.ts'
-import { type Dtype, type TypedArray, allocate, checkDtype } from '../dtype.ts'
+import { type Dtype, type TypedArray, allocate, checkDtype, isFloat } from '../dtype.ts'
 import { TilegradError, checkOptions, expected, show } from '../errors.ts'
 import { Philox, SITES, nextDraw, seedWords } from '../random.ts'
+import { Scalar } from '../scalar.ts'
 import { type Shape, checkShape, numel, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 
@@ -62,17 +63,19 @@ export function ones(shape: Shape, options: CreationOptions = {}): Tensor {
   return full(shape, 1, options)
 }
 
-/** Every element is `value`. */
-export function full(shape: Shape, value: number, options: CreationOptions = {}): Tensor {
+/** Every element is `value`, a number or a {@link Scalar}. */
+export function full(shape: Shape, value: number | Scalar, options: CreationOptions = {}): Tensor {
   const dims = checkShape('full', shape)
   checkOptions('full', options)
-  if (typeof value !== 'number') throw expected('full: value', 'a number', value)
+  if (typeof value !== 'number' && !(value instanceof Scalar))
+    throw expected('full: value', 'a number or a scalar', value)
   const { dtype = 'f32', device = defaultDevice() } = options
   checkDtype('full', dtype)
   checkDevice('full', device)
   device.checkDtype('full', dtype)
-  if (dtype !== 'f32' && dtype !== 'f64') convert('full', [value], dtype)
-  const out = new Tensor(device, device.recorder.emit('full', [], { dtype, shape: dims }, [value]))
+  const checked = (x: number): number => (isFloat(dtype) ? x : convert('full', [x], dtype)[0]!)
+  const element = value instanceof Scalar ? (): number => checked(value.read()) : checked(value)
+  const out = new Tensor(device, device.recorder.emit('full', [], { dtype, shape: dims }, [element]))
   if (options.requiresGrad) out.requiresGrad = true
   return out
 }
@@ -131,7 +134,15 @@ export function rand(shape: Shape, options: CreationOptions = {}): Tensor {
   checkDevice('rand', device)
   device.checkDtype('rand', dtype)
   // One row, whatever the shape: a reshaped tensor has the same numbers.
-  const attributes = [numel(dims), ...seedWords(), SITES.user, nextDraw(SITES.user), 0]
+  // Functions, so that a compiled one draws anew in each run.
+  const attributes = [
+    numel(dims),
+    () => seedWords()[0],
+    () => seedWords()[1],
+    SITES.user,
+    () => nextDraw(SITES.user),
+    0,
+  ]
   const out = new Tensor(device, device.recorder.emit('uniform', [], { dtype, shape: dims }, attributes))
   if (options.requiresGrad) out.requiresGrad = true
   return out
@@ -139,8 +150,8 @@ export function rand(shape: Shape, options: CreationOptions = {}): Tensor {
 
 /** Normal with mean 0 and variance 1, from the generator that `manualSeed` sets. Drawn on the host. */
 export function randn(shape: Shape, options: CreationOptions = {}): Tensor {
-  const random = new Philox({ site: SITES.user, draw: nextDraw(SITES.user) })
   return drawn('randn', shape, options, (data) => {
+    const random = new Philox({ site: SITES.user, draw: nextDraw(SITES.user) })
     for (let i = 0; i < data.length; i += 2) {
       const [a, b] = random.normals()
       data[i] = a
@@ -153,20 +164,28 @@ export function randn(shape: Shape, options: CreationOptions = {}): Tensor {
  * @internal Parameters drawn uniformly from (−bound, bound), from the generator of initialisations.
  */
 export function initUniform(shape: Shape, bound: number, options: CreationOptions): Tensor {
-  const random = new Philox({ site: SITES.init, draw: nextDraw(SITES.init) })
   return drawn('init', shape, options, (data) => {
+    const random = new Philox({ site: SITES.init, draw: nextDraw(SITES.init) })
     for (let i = 0; i < data.length; i++) data[i] = (2 * random.uniform() - 1) * bound
   })
 }
 
+/** A compiled function draws anew in each run. */
 function drawn(op: string, shape: Shape, options: CreationOptions, fill: (data: TypedArray) => void): Tensor {
   const dims = checkShape(op, shape)
   checkOptions(op, options)
-  const { dtype = 'f32' } = options
+  const { dtype = 'f32', device = defaultDevice() } = options
   checkFloat(op, dtype)
-  const data = allocate(dtype, numel(dims))
-  fill(data)
-  return fromHost(op, dims, data, dtype, options)
+  checkDevice(op, device)
+  device.checkDtype(op, dtype)
+  const value = device.recorder.uploadEach(dtype, dims, () => {
+    const data = allocate(dtype, numel(dims))
+    fill(data)
+    return data
+  })
+  const out = new Tensor(device, value)
+  if (options.requiresGrad) out.requiresGrad = true
+  return out
 }
 
 function checkFloat(op: string, dtype: Dtype): void {

@@ -18,6 +18,7 @@ import {
   scalarValue,
   sharedDevice,
   unary,
+  withoutScalar,
 } from './apply.ts'
 import { zerosLike } from './creation.ts'
 import { sumTo } from './reduce.ts'
@@ -177,17 +178,20 @@ export function isFinite(x: Tensor): Tensor {
 }
 
 /** a + b. */
-export function add(a: Operand, b: Operand): Tensor {
+export function add(left: Operand, right: Operand): Tensor {
+  const [a, b] = operands('add', left, right)
   return binary('add', a, b, nothing, (dy, _, needs) => [give(needs, 0, a, dy), give(needs, 1, b, dy)])
 }
 
 /** a − b. */
-export function sub(a: Operand, b: Operand): Tensor {
+export function sub(left: Operand, right: Operand): Tensor {
+  const [a, b] = operands('sub', left, right)
   return binary('sub', a, b, nothing, (dy, _, needs) => [give(needs, 0, a, dy), needs[1] ? reduceTo(neg(dy), b) : null])
 }
 
 /** a · b, element by element. */
-export function mul(a: Operand, b: Operand): Tensor {
+export function mul(left: Operand, right: Operand): Tensor {
+  const [a, b] = operands('mul', left, right)
   return binary('mul', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
     return [needs[0] ? reduceTo(mul(dy, y), a) : null, needs[1] ? reduceTo(mul(dy, x), b) : null]
@@ -195,7 +199,8 @@ export function mul(a: Operand, b: Operand): Tensor {
 }
 
 /** a / b. Float only: cast integers first. */
-export function div(a: Operand, b: Operand): Tensor {
+export function div(left: Operand, right: Operand): Tensor {
+  const [a, b] = operands('div', left, right)
   return binary('div', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
     return [needs[0] ? reduceTo(div(dy, y), a) : null, needs[1] ? reduceTo(neg(mul(div(dy, y), div(x, y))), b) : null]
@@ -203,7 +208,8 @@ export function div(a: Operand, b: Operand): Tensor {
 }
 
 /** aᵇ. A negative base with a fraction as exponent is NaN; x⁰ is 1. */
-export function pow(a: Operand, b: Operand): Tensor {
+export function pow(left: Operand, right: Operand): Tensor {
+  const [a, b] = operands('pow', left, right)
   return binary('pow', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
     return [
@@ -213,27 +219,29 @@ export function pow(a: Operand, b: Operand): Tensor {
   })
 }
 
-function powBaseGrad(dy: Tensor, x: Operand, y: Operand): Tensor {
+function powBaseGrad(dy: Tensor, x: Tensor | number, y: Tensor | number): Tensor {
   if (typeof y === 'number') return y === 0 ? zerosLike(dy) : mul(dy, mul(pow(x, y - 1), y))
   // x⁰ is constant, but 0 · 0⁻¹ is NaN.
   return where(equal(y, 0), 0, mul(dy, mul(pow(x, sub(y, 1)), y)))
 }
 
-function powExponentGrad(dy: Tensor, x: Operand, y: Operand): Tensor {
+function powExponentGrad(dy: Tensor, x: Tensor | number, y: Tensor | number): Tensor {
   if (typeof x === 'number') return x === 0 ? zerosLike(dy) : mul(dy, mul(pow(x, y), Math.log(x)))
   // 0ʸ is constant where it is defined, but 0 · log 0 is NaN.
   return mul(dy, where(equal(x, 0), 0, mul(pow(x, y), log(x))))
 }
 
 /** The larger one; NaN if either is. Equal operands share the gradient. */
-export function maximum(a: Operand, b: Operand): Tensor {
+export function maximum(left: Operand, right: Operand): Tensor {
+  const [a, b] = operands('maximum', left, right)
   return binary('maximum', a, b, both(a, b), (dy, saved, needs) =>
     extremumGrad(dy, ...restore(a, b, saved), needs, a, b, less),
   )
 }
 
 /** The smaller one; NaN if either is. Equal operands share the gradient. */
-export function minimum(a: Operand, b: Operand): Tensor {
+export function minimum(left: Operand, right: Operand): Tensor {
+  const [a, b] = operands('minimum', left, right)
   return binary('minimum', a, b, both(a, b), (dy, saved, needs) =>
     extremumGrad(dy, ...restore(a, b, saved), needs, a, b, greater),
   )
@@ -299,11 +307,12 @@ export function logicalOr(a: Tensor, b: Tensor): Tensor {
  * `a` where the condition holds, else `b`. A select: what is not chosen leaves no trace, NaN included.
  *
  * @param condition bool tensor
- * @param a tensor or number; one of `a` and `b` has to be a tensor
- * @param b tensor or number
+ * @param left tensor, number or scalar, where it holds; one of `left` and `right` has to be a tensor
+ * @param right the same, where it does not
  */
-export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
+export function where(condition: Tensor, left: Operand, right: Operand): Tensor {
   checkTensor('where', 'condition', condition)
+  const [a, b] = operands('where', left, right)
   if (condition.dtype !== 'bool') {
     throw new TilegradError(
       'ERR_DTYPE',
@@ -366,12 +375,13 @@ export function cast(x: Tensor, dtype: Dtype): Tensor {
 
 function binary(
   op: OpcodeName,
-  a: Operand,
-  b: Operand,
+  left: Operand,
+  right: Operand,
   saved: () => readonly Tensor[],
   vjp: Vjp | null,
   result?: Dtype,
 ): Tensor {
+  const [a, b] = operands(op, left, right)
   const ta = a instanceof Tensor ? a : null
   const tb = b instanceof Tensor ? b : null
   const like = ta ?? tb
@@ -399,8 +409,13 @@ function both(a: Operand, b: Operand): () => Tensor[] {
   return () => [a, b].filter((t) => t instanceof Tensor)
 }
 
+/** The operands, scalars as tensors of their value now. */
+function operands(op: OpcodeName, a: Operand, b: Operand): [Tensor | number, Tensor | number] {
+  return [withoutScalar(op, a, b), withoutScalar(op, b, a)]
+}
+
 /** The operands again, tensors from what was saved. */
-function restore(a: Operand, b: Operand, saved: readonly Tensor[]): [Operand, Operand] {
+function restore(a: Tensor | number, b: Tensor | number, saved: readonly Tensor[]): [Tensor | number, Tensor | number] {
   const x = a instanceof Tensor ? saved[0]! : a
   const y = b instanceof Tensor ? saved[a instanceof Tensor ? 1 : 0]! : b
   return [x, y]

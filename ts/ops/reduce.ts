@@ -6,7 +6,7 @@
 import { track, type Vjp } from '../autograd/tape.ts'
 import { TilegradError, checkOptions, expected } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
-import type { Attribute } from '../program/record.ts'
+import type { Attribute } from '../program/code.ts'
 import { scope } from '../scope.ts'
 import { type Shape, normalizeAxes, normalizeAxis, numel, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'

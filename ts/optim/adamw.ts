@@ -3,13 +3,13 @@
 import { checkOptions, expected } from '../errors.ts'
 import type { Value } from '../program/value.ts'
 import type { Tensor } from '../tensor.ts'
-import { Optimizer, atLeastZero, fraction } from './optimizer.ts'
+import { Optimizer, type Schedule, atLeastZero, fraction } from './optimizer.ts'
 import type { Slab } from './slab.ts'
 
 /** Options of {@link AdamW}. */
 export interface AdamWOptions {
-  /** Learning rate. Default 1e-3. */
-  readonly lr?: number
+  /** Learning rate, or a function of the step. Default 1e-3. */
+  readonly lr?: number | Schedule
   /** Decay of the two moments. Default [0.9, 0.999]. */
   readonly betas?: readonly [number, number]
   /** Added to the root after bias correction. Default 1e-8. */
@@ -64,7 +64,7 @@ export class AdamW extends Optimizer {
       'adamw',
       [slab.memory.value, m.value, v.value, slab.steps.value, ...operands],
       [],
-      [this.lr, ...this.#betas, this.#eps, this.#weightDecay, segments],
+      [this.rate, ...this.#betas, this.#eps, this.#weightDecay, segments],
     )
   }
 

@@ -3,8 +3,9 @@
  * is one instruction per slab; nothing is read back.
  */
 
-import { TilegradError, expected } from '../errors.ts'
+import { TilegradError, expected, show } from '../errors.ts'
 import type { TypedArray } from '../dtype.ts'
+import { hostEffect, refuseTracing } from '../program/tracing.ts'
 import type { Value } from '../program/value.ts'
 import { Tensor } from '../tensor.ts'
 import { Slab } from './slab.ts'
@@ -17,9 +18,13 @@ export interface StepGate {
   readonly ok?: Tensor
 }
 
-/** The state of an optimiser: the learning rate and, per slab, named arrays. */
+/** A learning rate as a function of the step, counted from 0 by calls of {@link Optimizer.step}. It must give a finite number ≥ 0. */
+export type Schedule = (step: number) => number
+
+/** The state of an optimiser: the learning rate of the next step, how many steps there were and, per slab, named arrays. */
 export interface OptimizerState {
   readonly lr: number
+  readonly step: number
   readonly slabs: readonly Readonly<Record<string, TypedArray>>[]
 }
 
@@ -28,10 +33,14 @@ export abstract class Optimizer {
   /** @internal */
   protected readonly slabs: readonly Slab[]
   readonly #name: string
-  #lr = 0
+  #lr: number | Schedule = 0
+  /** Steps so far, those included that a gate has held back. */
+  #step = 0
+  /** The rate of the step that is being recorded or run. */
+  #rate = 0
 
   /** @internal */
-  protected constructor(name: string, parameters: Iterable<Tensor>, lr: number) {
+  protected constructor(name: string, parameters: Iterable<Tensor>, lr: number | Schedule) {
     this.#name = name
     if (typeof parameters !== 'object' || parameters === null || !(Symbol.iterator in parameters)) {
       throw expected(`${name}: parameters`, 'a list of parameters, such as model.parameters()', parameters)
@@ -43,13 +52,22 @@ export abstract class Optimizer {
     this.slabs = Slab.group(name, list)
   }
 
-  /** Learning rate of the next step. May be set between steps. */
+  /** Learning rate of the next step. May be set between steps, to a number or to a function of the step. */
   get lr(): number {
-    return this.#lr
+    refuseTracing('reading a learning rate', 'give the optimiser a function of the step')
+    return this.#lrAt(this.#step)
   }
 
-  set lr(lr: number) {
-    this.#lr = atLeastZero(`${this.#name}: lr`, lr)
+  set lr(lr: number | Schedule) {
+    refuseTracing('setting a learning rate', 'set it between the calls, or give the optimiser a function of the step')
+    this.#lr = typeof lr === 'function' ? lr : atLeastZero(`${this.#name}: lr`, lr)
+  }
+
+  /** @internal The learning rate as an attribute: asked for anew in each run of a compiled function. */
+  protected readonly rate = (): number => this.#rate
+
+  #lrAt(step: number): number {
+    return typeof this.#lr === 'function' ? atLeastZero(`${this.#name}: lr(${step})`, this.#lr(step)) : this.#lr
   }
 
   /** Parameters that are updated: those that required a gradient when the optimiser was made. */
@@ -67,6 +85,10 @@ export abstract class Optimizer {
   step(gate: StepGate = {}): void {
     // All are checked before the first is applied.
     const gradients = this.slabs.map((slab) => slab.gradients())
+    hostEffect(() => {
+      this.#rate = this.#lrAt(this.#step)
+      this.#step++
+    })
     this.slabs.forEach((slab, i) => {
       const { values, segments } = gradients[i]!
       if (values.length > 0)
@@ -76,17 +98,13 @@ export abstract class Optimizer {
 
   /** Drops the gradients of all parameters. */
   zeroGrad(): void {
-    for (const slab of this.slabs) {
-      for (const p of slab.parameters) {
-        p.grad?.dispose()
-        p.grad = null
-      }
-    }
+    for (const slab of this.slabs) for (const p of slab.parameters) p.clearGrad()
   }
 
   /** A copy of the state on the host, for {@link loadStateDict}. */
   async stateDict(): Promise<OptimizerState> {
     const { lr } = this
+    const step = this.#step
     const slabs = await Promise.all(
       this.slabs.map(async (slab, i) => {
         const state = Object.entries(this.state(slab, i))
@@ -94,7 +112,7 @@ export abstract class Optimizer {
         return Object.fromEntries(state.map(([name], j) => [name, reads[j]!]))
       }),
     )
-    return { lr, slabs }
+    return { lr, step, slabs }
   }
 
   /**
@@ -108,6 +126,8 @@ export abstract class Optimizer {
     if (!Array.isArray(state?.slabs) || state.slabs.length !== this.slabs.length)
       throw mismatch('the number of slabs differs')
     const lr = atLeastZero(`${this.#name}: lr`, state.lr)
+    if (!Number.isSafeInteger(state.step) || state.step < 0)
+      throw mismatch(`step should be a whole number, not ${show(state.step)}`)
     const writes: (() => void)[] = []
     this.slabs.forEach((slab, i) => {
       const given = state.slabs[i] ?? {}
@@ -119,7 +139,9 @@ export abstract class Optimizer {
       }
     })
     for (const write of writes) write()
-    this.lr = lr
+    this.#step = state.step
+    // A function of the step goes on from there; it is not part of the state.
+    if (typeof this.#lr !== 'function') this.lr = lr
   }
 
   /** @internal Records the update of one slab; `operands` are scale, ok and the gradients. */

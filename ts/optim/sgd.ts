@@ -3,13 +3,13 @@
 import { checkOptions, expected } from '../errors.ts'
 import type { Value } from '../program/value.ts'
 import type { Tensor } from '../tensor.ts'
-import { Optimizer, atLeastZero } from './optimizer.ts'
+import { Optimizer, type Schedule, atLeastZero } from './optimizer.ts'
 import type { Slab } from './slab.ts'
 
 /** Options of {@link SGD}. */
 export interface SGDOptions {
-  /** Learning rate. */
-  readonly lr: number
+  /** Learning rate, or a function of the step. */
+  readonly lr: number | Schedule
   /** Default 0. */
   readonly momentum?: number
   /** How much of the gradient is left out of the velocity after the first step. Default 0. */
@@ -70,7 +70,7 @@ export class SGD extends Optimizer {
       'sgd',
       [slab.memory.value, this.#velocity[index]?.value ?? null, slab.steps.value, ...operands],
       [],
-      [this.lr, this.#momentum, this.#dampening, this.#weightDecay, +this.#nesterov, segments],
+      [this.rate, this.#momentum, this.#dampening, this.#weightDecay, +this.#nesterov, segments],
     )
   }
 

@@ -8,21 +8,20 @@
  * freed, and at the end of the macrotask that recorded the first instruction.
  */
 
-import type { Backend } from '../backend/backend.ts'
+import type { Backend, ProgramInfo } from '../backend/backend.ts'
 import { type Dtype, type TypedArray, allocate } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
-import { MAX_ELEMENTS, type Shape, showShape } from '../shape.ts'
-import { DTYPE_CODES, MAGIC, NONE, OPCODES, OPCODE_NAMES, type Opcode, type OpcodeName } from './opcodes.ts'
-import { type Storage, Value } from './value.ts'
+import type { Shape } from '../shape.ts'
+import { type Attribute, Code, type OutputSpec } from './code.ts'
+import { MAGIC, OPCODES, type Opcode, type OpcodeName } from './opcodes.ts'
+import { tracing } from './tracing.ts'
+import { Value } from './value.ts'
 
 /** Instructions after which a stream is flushed unasked. */
 export const MAX_INSTRUCTIONS = 512
 
 /** Estimated work (about one per flop) after which a stream is flushed unasked: some milliseconds of a CPU. */
 export const MAX_WORK = 1e9
-
-/** Operands and listed numbers of an instruction: its length fits 16 bits, with room for its outputs and other attributes. */
-const MAX_OPERANDS = 0xffff - 64
 
 /** Frees, and their bytes, after which a stream is flushed unasked. */
 const MAX_FREES = 4096
@@ -33,38 +32,24 @@ const INDEX_BITS = 22
 const INDEX_MASK = (1 << INDEX_BITS) - 1
 const GENERATION_MASK = 0x3ff
 
-/** What an instruction defines: dtype and shape, and the storage it shares when it is a view. */
-export interface OutputSpec {
-  readonly dtype: Dtype
-  readonly shape: Shape
-  readonly storage?: Storage
-}
-
-/** An attribute in the table's order: a number, or a list for `u32s`. */
-export type Attribute = number | readonly number[]
-
 const float = new Float64Array(1)
 const floatWords = new Uint32Array(float.buffer)
+const NO_WORDS = new Uint32Array(0)
 
 /** Records the instructions of one device. */
 export class Recorder {
   readonly backend: Backend
   #scheduled = false
   #closed = false
-  #epoch = 0
-  #words = new Uint32Array(4096)
-  #length = 0
+  /** What has been recorded and not yet handed over. */
+  readonly #pending = new Code()
   #stream = new Uint32Array(8192)
-  #registers: (Value | null)[] = []
-  #inputs: number[] = []
-  #scalars: number[] = []
   #frees: number[] = []
   #freedBytes = 0
   #finalised: Value[] = []
   /** What a flush that nobody called has thrown. */
   #late: Error | undefined
-  #instructions = 0
-  #work = 0
+  #nextProgram = 0
   #nextIndex = 1
   #freeIndices: number[] = []
   #generations: number[] = [0]
@@ -80,8 +65,8 @@ export class Recorder {
     output: OutputSpec,
     attributes: readonly Attribute[] = [],
   ): Value {
-    this.#write(OPCODES[op], inputs, 1, output, undefined, attributes)
-    return this.#registers[this.#registers.length - 1]!
+    const { registers } = this.#write(OPCODES[op], inputs, 1, output, undefined, attributes)
+    return registers[registers.length - 1]!
   }
 
   /** Appends an instruction with any number of outputs. */
@@ -92,11 +77,20 @@ export class Recorder {
     attributes: readonly Attribute[] = [],
   ): Value[] {
     const row: Opcode = OPCODES[op]
+    const trace = tracing()
     // Only what lives on the device can be changed in place: what this stream has made so far has to get there first.
-    if (row.mutates?.some((i) => inputs[i] != null && inputs[i].slot === 0)) this.flush()
-    this.#write(row, inputs, outputs.length, undefined, outputs, attributes)
-    if (row.mutates !== undefined) for (const i of row.mutates) if (inputs[i] != null) inputs[i].storage.version++
-    return outputs.length === 0 ? [] : (this.#registers.slice(-outputs.length) as Value[])
+    if (row.mutates?.some((i) => inputs[i] != null && inputs[i].slot === 0)) {
+      if (trace !== null) throw trace.refusal(`${op} of a tensor made inside it`, 'make that tensor outside')
+      this.flush()
+    }
+    const { registers } = this.#write(row, inputs, outputs.length, undefined, outputs, attributes)
+    for (const i of row.mutates ?? []) {
+      const changed = inputs[i]?.storage
+      if (changed === undefined) continue
+      changed.version++
+      trace?.changed(changed)
+    }
+    return outputs.length === 0 ? [] : (registers.slice(-outputs.length) as Value[])
   }
 
   /** A value filled from host data, at once and outside the stream. */
@@ -111,6 +105,20 @@ export class Recorder {
       throw error
     }
     value.slot = slot
+    tracing()?.constant(value)
+    return value
+  }
+
+  /**
+   * A value filled from what `make` gives: now, or in a function that is being compiled anew for each run of it.
+   */
+  uploadEach(dtype: Dtype, shape: Shape, make: () => TypedArray): Value {
+    const trace = tracing()
+    if (trace === null) return this.upload(dtype, shape, make())
+    this.#checkOpen()
+    const value = new Value(this, dtype, shape)
+    trace.enter(this).bindLater(value)
+    trace.supply(value, () => this.upload(dtype, shape, make()))
     return value
   }
 
@@ -126,8 +134,9 @@ export class Recorder {
 
   /** Counts estimated work (flops) of the instruction just recorded; a long stream is flushed. */
   addWork(work: number): void {
-    this.#work += work
-    if (this.#work > MAX_WORK) this.flush()
+    if (tracing() !== null) return
+    this.#pending.work += work
+    if (this.#pending.work > MAX_WORK) this.flush()
   }
 
   /** The last owner of `value` has gone. Called by `Value.release`. */
@@ -137,7 +146,7 @@ export class Recorder {
     value.slot = 0
     this.#freedBytes += value.byteLength
     // A loop that never yields may upload and dispose for long without recording anything.
-    if (this.#freedBytes > MAX_FREED_BYTES || this.#frees.length >= MAX_FREES) this.flush()
+    if (this.#freedBytes > MAX_FREED_BYTES || this.#frees.length >= MAX_FREES) this.settle()
     else this.#schedule()
   }
 
@@ -154,17 +163,20 @@ export class Recorder {
    * @throws what handing over has thrown, now or at the end of an earlier macrotask, where nobody could have caught it
    */
   flush(): void {
-    this.#flush()
+    const trace = tracing()
+    if (trace !== null) throw trace.refusal('waiting for results', 'return what you want to read, and read it outside')
+    this.settle()
     if (this.#late === undefined) return
     const error = this.#late
     this.#late = undefined
     throw error
   }
 
-  #flush(): void {
+  /** Hands everything recorded so far to the device, also while a function is being recorded beside it. */
+  settle(): void {
     this.#scheduled = false
     if (this.#closed) return
-    if (this.#length > 0 || this.#frees.length > 0) this.#submit()
+    if (this.#pending.length > 0 || this.#frees.length > 0) this.#submit()
     if (this.#finalised.length > 0) {
       const values = this.#finalised
       this.#finalised = []
@@ -175,7 +187,8 @@ export class Recorder {
   /** Drops what is pending and refuses further work with `ERR_DEVICE_LOST`. */
   close(): void {
     this.#closed = true
-    this.#reset()
+    this.#pending.reset()
+    this.#takeFrees()
   }
 
   /** Slots given out and not yet freed, as the SDK counts them. */
@@ -189,21 +202,13 @@ export class Recorder {
     }
   }
 
-  #foreign(value: Value): TilegradError {
-    const [here, there] = [this.backend.kind, value.recorder.backend.kind]
-    return new TilegradError(
-      'ERR_DEVICE_MISMATCH',
-      `an operand lives on another device (${there}) than the others (${here}); move one with await x.to(device)`,
-    )
-  }
-
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
     setImmediate(() => {
       if (!this.#scheduled) return
       try {
-        this.#flush()
+        this.settle()
       } catch (error) {
         this.#late ??= error instanceof Error ? error : new Error(String(error))
       }
@@ -217,162 +222,97 @@ export class Recorder {
     output: OutputSpec | undefined,
     outputs: readonly OutputSpec[] | undefined,
     attributes: readonly Attribute[],
-  ): void {
+  ): Code {
     this.#checkOpen()
-    // Before anything is written: half an instruction would spoil the stream.
-    let operands = inputs.length
-    for (const a of attributes) if (typeof a !== 'number') operands += a.length
-    if (operands > MAX_OPERANDS) {
-      throw new TilegradError(
-        'ERR_UNSUPPORTED',
-        `${OPCODE_NAMES.get(op.code)}: ${inputs.length} operands are more than a stream can hold`,
-      )
-    }
-    if (this.#instructions >= MAX_INSTRUCTIONS) this.flush()
-    for (let i = 0; i < inputs.length; i++) {
-      const value = inputs[i]
-      if (value == null) continue
-      // Register and slot numbers of another device would name something else here.
-      if (value.recorder !== this) throw this.#foreign(value)
-      if (value.epoch !== this.#epoch) this.#bind(value)
-    }
-    const start = this.#length
-    this.#reserve(2 + outputCount * 9 + inputs.length)
-    const words = this.#words
-    let at = start + 1
-    words[at++] = outputCount | (inputs.length << 8)
-    for (let i = 0; i < outputCount; i++) {
-      const { dtype, shape, storage } = output ?? outputs![i]!
-      const value = new Value(this, dtype, shape, storage)
-      if (value.size > MAX_ELEMENTS) {
-        throw new TilegradError(
-          'ERR_SHAPE',
-          `${OPCODE_NAMES.get(op.code)}: the result of shape ${showShape(shape)} is above the limit of ${MAX_ELEMENTS} elements`,
-        )
-      }
-      // The recorder is no owner: a value starts with the one that `emit` hands to its caller.
-      this.#define(value)
-      words[at++] = DTYPE_CODES[dtype] | (shape.length << 8)
-      for (let d = 0; d < shape.length; d++) words[at++] = shape[d]!
-      this.#work += value.size
-    }
-    for (let i = 0; i < inputs.length; i++) {
-      const value = inputs[i]
-      words[at++] = value == null ? NONE : value.register
-    }
-    this.#length = at
-    for (let i = 0; i < attributes.length; i++) this.#attribute(op, i, attributes[i]!)
-    const count = this.#length - start
-    this.#words[start] = (op.code | (count << 16)) >>> 0
-    this.#instructions++
-    this.#schedule()
-  }
-
-  #attribute(op: Opcode, i: number, value: Attribute): void {
-    switch (op.attributes[i]) {
-      case 'u32':
-        this.#reserve(1)
-        this.#words[this.#length++] = value as number
-        break
-      case 'f64':
-        this.#reserve(2)
-        float[0] = value as number
-        this.#words[this.#length++] = floatWords[0]!
-        this.#words[this.#length++] = floatWords[1]!
-        break
-      case 'scalar':
-        this.#reserve(1)
-        this.#words[this.#length++] = this.#scalars.length
-        this.#scalars.push(value as number)
-        break
-      case 'u32s': {
-        const list = value as readonly number[]
-        this.#reserve(1 + list.length)
-        this.#words[this.#length++] = list.length
-        for (let j = 0; j < list.length; j++) this.#words[this.#length++] = list[j]!
-        break
-      }
-      default:
-        throw new TilegradError('ERR_INTERNAL', `opcode ${op.code} has no attribute ${i}`)
-    }
-  }
-
-  /** Declares a value that lives on the device as an input of this stream. */
-  #bind(value: Value): void {
-    if (value.slot === 0) throw new TilegradError('ERR_DISPOSED', 'the memory of this tensor has been freed')
-    this.#reserve(3 + value.shape.length)
-    const words = this.#words
-    words[this.#length++] = OPCODES.input.code | ((3 + value.shape.length) << 16)
-    words[this.#length++] = 1
-    words[this.#length++] = DTYPE_CODES[value.dtype] | (value.shape.length << 8)
-    for (let d = 0; d < value.shape.length; d++) words[this.#length++] = value.shape[d]!
-    this.#inputs.push(value.slot)
-    value.epoch = this.#epoch
-    value.register = this.#registers.length
-    this.#registers.push(null)
-  }
-
-  #define(value: Value): void {
-    value.epoch = this.#epoch
-    value.register = this.#registers.length
-    this.#registers.push(value)
-  }
-
-  #reserve(words: number): void {
-    if (this.#length + words <= this.#words.length) return
-    const larger = new Uint32Array(Math.max(this.#words.length * 2, this.#length + words))
-    larger.set(this.#words.subarray(0, this.#length))
-    this.#words = larger
+    const trace = tracing()
+    const code = trace === null ? this.#pending : trace.enter(this)
+    code.check(op, this, inputs, attributes)
+    if (trace === null && code.instructions >= MAX_INSTRUCTIONS) this.flush()
+    code.write(op, this, inputs, outputCount, output, outputs, attributes)
+    if (trace === null) this.#schedule()
+    return code
   }
 
   #submit(): void {
+    const code = this.#pending
     const outputs: number[] = []
-    for (const value of this.#registers) {
+    for (const value of code.registers) {
       if (value === null || value.owners === 0) continue
       value.slot = this.#newSlot()
       outputs.push(value.slot)
-      this.#reserve(3)
-      this.#words[this.#length++] = OPCODES.output.code | (3 << 16)
-      this.#words[this.#length++] = 1 << 8
-      this.#words[this.#length++] = value.register
+      code.output(value.register)
     }
-    const total =
-      HEADER_WORDS + this.#inputs.length + outputs.length + this.#frees.length + 2 * this.#scalars.length + this.#length
+    const { inputs, scalars, words } = code
+    const frees = this.#takeFrees()
+    const stream = this.#assemble(inputs, outputs, frees, scalars, words)
+    code.reset()
+    this.backend.submit(stream)
+    this.#recycleAll(frees)
+  }
+
+  /** Gives code to the device for any number of runs. */
+  compile(code: Uint32Array): { readonly program: number; readonly info: ProgramInfo } {
+    this.#checkOpen()
+    const program = this.#nextProgram
+    this.#nextProgram = (program + 1) >>> 0
+    return { program, info: this.backend.compile(program, code) }
+  }
+
+  /** Runs a compiled program after everything recorded so far. The outputs get slots. */
+  run(program: number, inputs: readonly number[], outputs: readonly Value[], scalars: readonly number[]): void {
+    this.#checkOpen()
+    const slots: number[] = []
+    for (const value of outputs) slots.push((value.slot = this.#newSlot()))
+    const frees = this.#takeFrees()
+    this.backend.run(program, this.#assemble(inputs, slots, frees, scalars, NO_WORDS))
+    this.#recycleAll(frees)
+  }
+
+  /** Forgets a compiled program. */
+  release(program: number): void {
+    if (!this.#closed) this.backend.release(program)
+  }
+
+  #takeFrees(): number[] {
+    const frees = this.#frees
+    this.#frees = []
+    this.#freedBytes = 0
+    return frees
+  }
+
+  /** The device works in order, so a freed index may be used again from the next stream on. */
+  #recycleAll(frees: readonly number[]): void {
+    for (const slot of frees) this.#recycle(slot)
+  }
+
+  /** The words of a stream, in a buffer that the next one overwrites. */
+  #assemble(
+    inputs: readonly number[],
+    outputs: readonly number[],
+    frees: readonly number[],
+    scalars: readonly number[],
+    code: Uint32Array,
+  ): Uint32Array {
+    const total = HEADER_WORDS + inputs.length + outputs.length + frees.length + 2 * scalars.length + code.length
     if (total > this.#stream.length) this.#stream = new Uint32Array(total * 2)
     const stream = this.#stream
     let at = 0
     stream[at++] = MAGIC
-    stream[at++] = this.#inputs.length
+    stream[at++] = inputs.length
     stream[at++] = outputs.length
-    stream[at++] = this.#frees.length
-    stream[at++] = this.#scalars.length
-    stream[at++] = this.#length
-    for (const slot of this.#inputs) stream[at++] = slot
+    stream[at++] = frees.length
+    stream[at++] = scalars.length
+    stream[at++] = code.length
+    for (const slot of inputs) stream[at++] = slot
     for (const slot of outputs) stream[at++] = slot
-    for (const slot of this.#frees) stream[at++] = slot
-    for (const scalar of this.#scalars) {
+    for (const slot of frees) stream[at++] = slot
+    for (const scalar of scalars) {
       float[0] = scalar
       stream[at++] = floatWords[0]!
       stream[at++] = floatWords[1]!
     }
-    stream.set(this.#words.subarray(0, this.#length), at)
-    const frees = this.#frees
-    this.#reset()
-    this.backend.submit(stream.subarray(0, total))
-    // The device works in order, so a freed index may be used again from the next stream on.
-    for (const slot of frees) this.#recycle(slot)
-  }
-
-  #reset(): void {
-    this.#epoch++
-    this.#length = 0
-    this.#registers = []
-    this.#inputs = []
-    this.#scalars = []
-    this.#frees = []
-    this.#freedBytes = 0
-    this.#instructions = 0
-    this.#work = 0
+    stream.set(code, at)
+    return stream.subarray(0, total)
   }
 
   #recycle(slot: number): void {

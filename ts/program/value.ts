@@ -24,9 +24,9 @@ export class Value {
   owners = 1
   /** Device slot, 0 while there is none. */
   slot = 0
-  /** Register in the stream numbered `epoch`. */
+  /** Register in the code numbered `epoch`; 0 is none. */
   register = -1
-  epoch = -1
+  epoch = 0
 
   constructor(recorder: Recorder, dtype: Dtype, shape: Shape, storage?: Storage) {
     this.recorder = recorder

@@ -11,6 +11,8 @@ import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
 import type { Parts } from '../ops/loss.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
+import { Cell } from '../program/cell.ts'
+import { hostEffect, refuseTracing } from '../program/tracing.ts'
 import { keep, scope } from '../scope.ts'
 import { showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -43,7 +45,7 @@ export interface StepResult {
  */
 export class GradientAccumulator {
   readonly optimizer: Optimizer
-  #count: Tensor | null = null
+  readonly #count = new Cell()
   #microBatches = 0
 
   constructor(optimizer: Optimizer) {
@@ -54,6 +56,7 @@ export class GradientAccumulator {
 
   /** Micro-batches in the window so far. */
   get microBatches(): number {
+    refuseTracing('reading the number of micro-batches', 'read it between the calls')
     return this.#microBatches
   }
 
@@ -79,11 +82,11 @@ export class GradientAccumulator {
     sharedDevice('GradientAccumulator.add', sum, count)
     sum.backward()
     noGrad(() => {
-      const before = this.#count
-      this.#count = keep(before === null ? count.detach() : add(before, count))
+      const before = this.#count.tensor
+      this.#count.tensor = keep(before === null ? count.detach() : add(before, count))
       before?.dispose()
     })
-    this.#microBatches++
+    hostEffect(() => this.#microBatches++)
   }
 
   /**
@@ -102,7 +105,7 @@ export class GradientAccumulator {
 
   /** {@link step} for what is left at the end of the data; `null` when there is nothing. */
   flush(): StepResult | null {
-    const count = this.#count
+    const count = this.#count.tensor
     if (count === null) return null
     const gradients = this.#gradients(count)
     const result = noGrad(() =>
@@ -118,8 +121,8 @@ export class GradientAccumulator {
     // Only now: a step that throws leaves the window as it was.
     this.optimizer.zeroGrad()
     count.dispose()
-    this.#count = null
-    this.#microBatches = 0
+    this.#count.tensor = null
+    hostEffect(() => (this.#microBatches = 0))
     return result
   }
 

@@ -1,0 +1,301 @@
+/**
+ * One recorded program of a compiled function, with what has to hold for it to be run (*guards*) and how to run it: bind
+ * the inputs, let the host effects happen, run, and hand out the results. The program on the device is freed when the
+ * signature is dropped or collected.
+ */
+
+import type { ProgramInfo } from '../backend/backend.ts'
+import { Node } from '../autograd/tape.ts'
+import { type TilegradError, expected } from '../errors.ts'
+import { sameShape } from '../shape.ts'
+import { Tensor } from '../tensor.ts'
+import { Fields } from './fields.ts'
+import type { Recorder } from './record.ts'
+import type { Capture, CellSource, Run, Source, Trace } from './trace.ts'
+import { Storage, Value } from './value.ts'
+
+/** A result of the program: what it is, and the memory it shares. */
+interface Output {
+  readonly value: Value
+  /** The storage of a value from outside, of which it is a view. */
+  readonly view: Source | null
+  /** Else a number: outputs with the same one share their memory. */
+  readonly group: number
+}
+
+/** Gives a value of a run: one of its outputs, or one from outside. */
+type Place = (run: Run, outputs: readonly Value[]) => Value
+
+/** What becomes of a cell after a run. */
+type Aftermath = (run: Run, outputs: readonly Value[]) => void
+
+/** Builds the result of the function from the outputs of a run. */
+type Result = (run: Run, outputs: readonly Value[]) => unknown
+
+interface CellGuard {
+  readonly cell: CellSource
+  readonly entry: Value | null
+}
+
+const programs = new FinalizationRegistry<{ recorder: Recorder; program: number; constants: readonly Value[] }>(
+  ({ recorder, program, constants }) => {
+    recorder.release(program)
+    for (const value of constants) recorder.finalise(value)
+  },
+)
+
+/** Whether a signature fits: it does, it does not now, or it never will again. */
+export type Fit = 'yes' | 'no' | 'never'
+
+/** A program that can be run again. */
+export class Signature {
+  readonly instructions: number
+  /** What the device says of the program; `null` when there is nothing to compute. */
+  readonly info: ProgramInfo | null
+  /** Words of the program, for printing. */
+  readonly code: Uint32Array
+  runs = 0
+  readonly #recorder: Recorder | null
+  readonly #program: number
+  readonly #captures: readonly Capture[]
+  readonly #cells: readonly CellGuard[]
+  readonly #same: readonly (readonly [Source, Source])[]
+  /** By argument: the tensor that it has to be, or `null`. */
+  readonly #arguments: readonly (Tensor | null)[]
+  /** Tensors from outside that no argument may be that collects a gradient. */
+  readonly #outside: ReadonlySet<Tensor>
+  readonly #fields: Fields
+  readonly #inputs: readonly Source[]
+  readonly #changed: readonly number[]
+  readonly #outputs: readonly Output[]
+  readonly #groups: number
+  readonly #effects: readonly ((run: Run) => void)[]
+  readonly #scalars: readonly number[]
+  readonly #aftermath: readonly Aftermath[]
+  readonly #result: Result
+  readonly #constants: readonly Value[]
+
+  /**
+   * Finishes a recording, which is still active.
+   *
+   * @param result what the function has returned
+   * @param tensors the tensors among the arguments
+   */
+  constructor(trace: Trace, result: unknown, tensors: readonly Tensor[]) {
+    const { code } = trace
+    const outputs = new Outputs(trace)
+    this.#result = outputs.result(result, 0)
+    this.#aftermath = [
+      ...outputs.aftermath(),
+      ...trace.disposed().map(
+        (i): Aftermath =>
+          (run) =>
+            run.tensors[i]!.dispose(),
+      ),
+    ]
+    this.#outputs = outputs.list
+    this.#groups = outputs.groups
+    for (const { value } of this.#outputs) code.output(value.register)
+    this.#captures = [...trace.captures.values()]
+    // Those that the function has looked at.
+    this.#cells = [...trace.cells.values()].flatMap(({ cell, entry }) => (entry === undefined ? [] : [{ cell, entry }]))
+    this.#same = [...trace.sources.values()].flatMap(([first, ...others]) =>
+      others.map((other) => [first!, other] as const),
+    )
+    this.#arguments = tensors.map((tensor, i) => (trace.captured.has(i) ? tensor : null))
+    this.#outside = new Set(trace.captures.keys())
+    this.#fields = new Fields(trace.watched)
+    this.#inputs = trace.inputs.map((value) => trace.sources.get(value)![0]!)
+    const changes = new Set(trace.changes)
+    this.#changed = trace.inputs.flatMap((value, i) => (changes.has(value.storage) ? [i] : []))
+    this.#effects = trace.effects
+    this.#scalars = code.scalars
+    this.#constants = trace.constants
+    this.instructions = code.instructions
+    this.code = code.words.slice()
+    this.#recorder = trace.recorder
+    if (trace.recorder === null) {
+      this.info = null
+      this.#program = -1
+    } else {
+      const { program, info } = trace.recorder.compile(this.code)
+      this.#program = program
+      this.info = info
+      programs.register(this, { recorder: trace.recorder, program, constants: this.#constants }, this)
+    }
+  }
+
+  /** Whether the program still is what the function would do with these tensors. */
+  fits(tensors: readonly Tensor[]): Fit {
+    for (const { tensor, value, requiresGrad } of this.#captures) {
+      if (tensor.heldValue !== value) return 'never'
+      if (tensor.requiresGrad !== requiresGrad) return 'no'
+    }
+    for (let i = 0; i < tensors.length; i++) {
+      const wanted = this.#arguments[i]!
+      if (wanted === null ? tensors[i]!.requiresGrad && this.#outside.has(tensors[i]!) : wanted !== tensors[i])
+        return 'no'
+    }
+    const run: Run = { tensors, supplied: [], scalars: [] }
+    for (const { cell, entry } of this.#cells) {
+      const held = cell(run).held?.heldValue ?? null
+      if ((held === null) !== (entry === null)) return 'no'
+      if (held !== null && entry !== null && !(held.dtype === entry.dtype && sameShape(held.shape, entry.shape)))
+        return 'no'
+    }
+    for (const [a, b] of this.#same) if (a(run) !== b(run)) return 'no'
+    return this.#fields.unchanged() ? 'yes' : 'no'
+  }
+
+  /** Runs the program and gives the function's result. */
+  run(tensors: readonly Tensor[]): unknown {
+    const recorder = this.#recorder
+    const run: Run = { tensors, supplied: [], scalars: this.#scalars.slice() }
+    // Whatever is pending was asked for before.
+    recorder?.settle()
+    this.runs++
+    try {
+      for (const effect of this.#effects) effect(run)
+      const bound: Value[] = []
+      const slots: number[] = []
+      for (const source of this.#inputs) {
+        const value = source(run)!
+        bound.push(value)
+        slots.push(value.slot)
+      }
+      const groups: (Storage | undefined)[] = new Array<Storage | undefined>(this.#groups)
+      const outputs: Value[] = []
+      for (const { value, view, group } of this.#outputs) {
+        const storage = view === null ? (groups[group] ??= new Storage()) : view(run)!.storage
+        outputs.push(new Value(value.recorder, value.dtype, value.shape, storage))
+      }
+      if (recorder !== null && this.#program >= 0) recorder.run(this.#program, slots, outputs, run.scalars)
+      for (const i of this.#changed) bound[i]!.storage.version++
+      // Each receiver has an owner of its own; the one that a value starts with goes at the end.
+      for (const after of this.#aftermath) after(run, outputs)
+      const result = this.#result(run, outputs)
+      for (const value of outputs) value.release()
+      return result
+    } finally {
+      for (const value of run.supplied) value.release()
+    }
+  }
+
+  /** Frees the program. */
+  drop(): void {
+    programs.unregister(this)
+    if (this.#recorder !== null) this.#recorder.release(this.#program)
+    for (const value of this.#constants) value.release()
+  }
+}
+
+/** Finds the outputs of a recording: what the function returns and what it leaves in cells. */
+class Outputs {
+  readonly list: Output[] = []
+  groups = 0
+  readonly #trace: Trace
+  readonly #places = new Map<Value, Place>()
+  readonly #storages = new Map<Storage, Pick<Output, 'view' | 'group'>>()
+
+  constructor(trace: Trace) {
+    this.#trace = trace
+    for (const [value, [source]] of trace.sources) {
+      if (!this.#storages.has(value.storage)) this.#storages.set(value.storage, { view: source!, group: -1 })
+    }
+  }
+
+  /** How to build what a function has returned: tensors, and arrays and plain objects of them. */
+  result(returned: unknown, depth: number): Result {
+    if (returned instanceof Tensor) return this.#tensor(returned)
+    if (typeof returned !== 'object' || returned === null) {
+      if (typeof returned === 'function' || typeof returned === 'symbol') throw unfit(returned)
+      return () => returned
+    }
+    if (depth > 8) throw unfit(returned)
+    if (Array.isArray(returned)) {
+      const parts = returned.map((part) => this.result(part, depth + 1))
+      return (run, outputs) => parts.map((part) => part(run, outputs))
+    }
+    const prototype: unknown = Object.getPrototypeOf(returned)
+    if (prototype !== Object.prototype && prototype !== null) throw unfit(returned)
+    const parts = Object.entries(returned).map(([key, part]) => [key, this.result(part, depth + 1)] as const)
+    return (run, outputs) => {
+      const result = Object.create(prototype as object | null) as Record<string, unknown>
+      for (const [key, part] of parts) result[key] = part(run, outputs)
+      return result
+    }
+  }
+
+  /** What has to happen to cells that the function has changed. */
+  aftermath(): Aftermath[] {
+    return [...this.#trace.cells.values()].flatMap((use) => {
+      const { cell, proxy } = use
+      const current = use.written === undefined ? proxy : use.written
+      const value = current?.heldValue ?? null
+      // The same handle, or one in place of a freed one, stays: it is the gradient of the same tensor, a step later.
+      const freed = use.freed || (proxy?.disposed ?? false)
+      const stays = current === proxy || freed
+      if (current === null || value === null) {
+        if (use.written === undefined && !freed) return []
+        return [
+          (run): void => {
+            const found = cell(run)
+            if (freed) found.held?.dispose()
+            found.held = null
+          },
+        ]
+      }
+      if (current === proxy && value === use.entry) return []
+      const { device } = current
+      const place = this.#place(current, value)
+      return [
+        (run, outputs): void => {
+          const found = cell(run)
+          const next = place(run, outputs).retain()
+          if (stays && found.held !== null && !found.held.disposed) found.held.replaceValue(next)
+          else found.held = new Tensor(device, next, false)
+        },
+      ]
+    })
+  }
+
+  #tensor(tensor: Tensor): Result {
+    const { device } = tensor
+    const place = this.#place(tensor, tensor.value)
+    // What backward() has been through needs no way back.
+    const open = tensor.requiresGrad && !(tensor.node?.released ?? false)
+    return (run, outputs) => {
+      const result = new Tensor(device, place(run, outputs).retain())
+      if (open) {
+        result.node = Node.compiled()
+        result.requiresGrad = true
+      }
+      return result
+    }
+  }
+
+  #place(tensor: Tensor, value: Value): Place {
+    const known = this.#places.get(value)
+    if (known !== undefined) return known
+    const sources = this.#trace.sources.get(value)
+    let place: Place
+    if (sources !== undefined) {
+      const source = sources[0]!
+      place = (run) => source(run)!
+    } else {
+      // A tensor of another device cannot have come from here: it would have been captured.
+      this.#trace.enter(tensor.device.recorder)
+      const position = this.list.length
+      let where = this.#storages.get(value.storage)
+      if (where === undefined) this.#storages.set(value.storage, (where = { view: null, group: this.groups++ }))
+      this.list.push({ value, ...where })
+      place = (_, outputs) => outputs[position]!
+    }
+    this.#places.set(value, place)
+    return place
+  }
+}
+
+function unfit(returned: unknown): TilegradError {
+  return expected('compile: the result of fn', 'tensors, numbers, and arrays and plain objects of them', returned)
+}
