@@ -8,7 +8,7 @@ import { type DeviceInfo, type OpenedBackend, listDevices, openBackend } from '.
 import type { Dtype } from './dtype.ts'
 import { TilegradError, expected } from './errors.ts'
 import { Recorder } from './program/record.ts'
-import { refuseTracing } from './program/tracing.ts'
+import { refuseTracing, tracing } from './program/tracing.ts'
 
 /** What to open: a kind, or a kind with options. */
 export interface DeviceOptions {
@@ -163,7 +163,9 @@ export async function devices(): Promise<DeviceInfo[]> {
 
 /** The device that creation functions use when none is given. Opens `'auto'` on first use. */
 export function defaultDevice(): Device {
-  return (current ??= openDeviceSync('auto'))
+  current ??= openDeviceSync('auto')
+  tracing()?.relyOn(current)
+  return current
 }
 
 /**
@@ -172,6 +174,7 @@ export function defaultDevice(): Device {
  * @throws `ERR_DEVICE_LOST` when it has been closed
  */
 export function setDefaultDevice(device: Device): void {
+  refuseTracing('setting the default device', 'set it outside')
   checkDevice('setDefaultDevice', device)
   if (device.closed) {
     throw new TilegradError(

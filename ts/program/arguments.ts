@@ -4,9 +4,11 @@
  * in them, in order.
  */
 
+import type { Device } from '../device.ts'
+import type { Dtype } from '../dtype.ts'
 import { expected } from '../errors.ts'
 import { Scalar } from '../scalar.ts'
-import { sameShape } from '../shape.ts'
+import { type Shape, sameShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 
 /** Nesting beyond which arguments are refused. */
@@ -20,7 +22,15 @@ export interface Leaves {
 
 /** What one argument has to be. */
 type Form =
-  | { readonly kind: 'tensor'; readonly like: Tensor; readonly index: number; readonly requiresGrad: boolean }
+  | {
+      readonly kind: 'tensor'
+      readonly index: number
+      readonly device: Device
+      readonly dtype: Dtype
+      readonly shape: Shape
+      readonly requiresGrad: boolean
+      readonly isLeaf: boolean
+    }
   | { readonly kind: 'scalar'; readonly index: number }
   | { readonly kind: 'constant'; readonly value: unknown }
   | { readonly kind: 'list'; readonly parts: readonly Form[] }
@@ -63,7 +73,9 @@ function formOf(name: string, x: unknown, leaves: Leaves, depth: number): Form {
     const index = known < 0 ? leaves.tensors.push(x) - 1 : known
     // A disposed one is refused here, not later in the middle of something.
     void x.value
-    return { kind: 'tensor', like: x, index, requiresGrad: x.requiresGrad }
+    // Not the tensor itself: its memory is not to live as long as the program.
+    const { device, dtype, shape, requiresGrad, node } = x
+    return { kind: 'tensor', index, device, dtype, shape, requiresGrad, isLeaf: node === null }
   }
   if (x instanceof Scalar) {
     const known = leaves.scalars.indexOf(x)
@@ -86,7 +98,7 @@ function formOf(name: string, x: unknown, leaves: Leaves, depth: number): Form {
 function matches(form: Form, x: unknown, leaves: Leaves): boolean {
   switch (form.kind) {
     case 'tensor': {
-      const { like, index } = form
+      const { index } = form
       if (!(x instanceof Tensor)) return false
       const { tensors } = leaves
       if (tensors.length === index) {
@@ -95,11 +107,11 @@ function matches(form: Form, x: unknown, leaves: Leaves): boolean {
         tensors.push(x)
       } else if (tensors[index] !== x) return false
       return (
-        x.dtype === like.dtype &&
-        x.device === like.device &&
+        x.dtype === form.dtype &&
+        x.device === form.device &&
         x.requiresGrad === form.requiresGrad &&
-        (x.node === null) === (like.node === null) &&
-        sameShape(x.shape, like.shape)
+        (x.node === null) === form.isLeaf &&
+        sameShape(x.shape, form.shape)
       )
     }
     case 'scalar': {
@@ -149,7 +161,7 @@ function filled(
 function shown(form: Form): string {
   switch (form.kind) {
     case 'tensor':
-      return `${form.like.dtype} [${form.like.shape.join(', ')}]${form.requiresGrad ? ' requires grad' : ''}`
+      return `${form.dtype} [${form.shape.join(', ')}]${form.requiresGrad ? ' requires grad' : ''}`
     case 'scalar':
       return 'scalar'
     case 'constant':

@@ -8,7 +8,7 @@ import { recording } from '../autograd/tape.ts'
 import type { ProgramInfo } from '../backend/backend.ts'
 import { checkOptions, expected } from '../errors.ts'
 import { Scalar } from '../scalar.ts'
-import { checkSynchronous, collecting } from '../scope.ts'
+import { collecting } from '../scope.ts'
 import type { Tensor } from '../tensor.ts'
 import { Arguments, type Leaves } from './arguments.ts'
 import { Signature } from './signature.ts'
@@ -97,7 +97,7 @@ interface Entry {
  * - At most 64 programs are kept; from 32 on there is a warning.
  *
  * @param fn takes and gives tensors, numbers, strings, booleans, and arrays and plain objects of them
- * @throws `ERR_TRACE` for what cannot be done while recording; `ERR_ARGUMENT` when `fn` is asynchronous, or takes or gives
+ * @throws `ERR_TRACE` for what cannot be done while recording, such as waiting; `ERR_ARGUMENT` when `fn` takes or gives
  * something else; whatever `fn` throws
  *
  * @example
@@ -132,6 +132,10 @@ export function compile<A extends readonly unknown[], R>(
   const compiled = (...args: A): R => programs.call(args) as R
   Object.defineProperty(compiled, 'name', { value: name })
   return Object.assign(compiled, { stats: () => programs.stats(), clear: () => programs.clear() })
+}
+
+function isThenable(x: unknown): x is PromiseLike<unknown> {
+  return typeof x === 'object' && x !== null && typeof (x as { then?: unknown }).then === 'function'
 }
 
 /** The programs of one function. */
@@ -228,7 +232,11 @@ class Programs {
     setTracing(trace)
     try {
       const [result] = collecting(() => this.#fn(...forms.withLeaves({ tensors: trace.proxies, scalars })))
-      checkSynchronous(`compile(${this.#name})`, result)
+      if (isThenable(result)) {
+        // What it waits for is refused too, and nobody is going to hear of it.
+        Promise.resolve(result).catch(() => undefined)
+        throw trace.refusal('waiting', 'compile a synchronous function, and read its results outside')
+      }
       trace.check()
       signature = new Signature(trace, result, leaves.tensors)
       return signature

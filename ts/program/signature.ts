@@ -6,6 +6,7 @@
 
 import type { ProgramInfo } from '../backend/backend.ts'
 import { Node } from '../autograd/tape.ts'
+import { type Device, defaultDevice } from '../device.ts'
 import { type TilegradError, expected } from '../errors.ts'
 import { sameShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -37,12 +38,14 @@ interface CellGuard {
   readonly entry: Value | null
 }
 
-const programs = new FinalizationRegistry<{ recorder: Recorder; program: number; constants: readonly Value[] }>(
-  ({ recorder, program, constants }) => {
-    recorder.release(program)
-    for (const value of constants) recorder.finalise(value)
-  },
-)
+const programs = new FinalizationRegistry<{
+  readonly recorder: Recorder | null
+  readonly program: number
+  readonly constants: readonly Value[]
+}>(({ recorder, program, constants }) => {
+  recorder?.release(program)
+  for (const value of constants) value.recorder.finalise(value)
+})
 
 /** Whether a signature fits: it does, it does not now, or it never will again. */
 export type Fit = 'yes' | 'no' | 'never'
@@ -64,6 +67,7 @@ export class Signature {
   readonly #arguments: readonly (Tensor | null)[]
   /** Tensors from outside that no argument may be that collects a gradient. */
   readonly #outside: ReadonlySet<Tensor>
+  readonly #defaultDevice: Device | null
   readonly #fields: Fields
   readonly #inputs: readonly Source[]
   readonly #changed: readonly number[]
@@ -104,6 +108,7 @@ export class Signature {
     )
     this.#arguments = tensors.map((tensor, i) => (trace.captured.has(i) ? tensor : null))
     this.#outside = new Set(trace.captures.keys())
+    this.#defaultDevice = trace.defaultDevice
     this.#fields = new Fields(trace.watched)
     this.#inputs = trace.inputs.map((value) => trace.sources.get(value)![0]!)
     const changes = new Set(trace.changes)
@@ -121,8 +126,9 @@ export class Signature {
       const { program, info } = trace.recorder.compile(this.code)
       this.#program = program
       this.info = info
-      programs.register(this, { recorder: trace.recorder, program, constants: this.#constants }, this)
     }
+    const held = { recorder: trace.recorder, program: this.#program, constants: this.#constants }
+    programs.register(this, held, this)
   }
 
   /** Whether the program still is what the function would do with these tensors. */
@@ -144,6 +150,7 @@ export class Signature {
         return 'no'
     }
     for (const [a, b] of this.#same) if (a(run) !== b(run)) return 'no'
+    if (this.#defaultDevice !== null && this.#defaultDevice !== defaultDevice()) return 'no'
     return this.#fields.unchanged() ? 'yes' : 'no'
   }
 

@@ -12,6 +12,7 @@
  */
 
 import { type Node, nodeCount, nodeOf } from '../autograd/tape.ts'
+import type { Device } from '../device.ts'
 import { TilegradError } from '../errors.ts'
 import { Tensor } from '../tensor.ts'
 import type { Cell } from './cell.ts'
@@ -76,6 +77,8 @@ export class Trace {
   readonly changes: Storage[] = []
   /** Arguments that are also used from outside. */
   readonly captured = new Set<number>()
+  /** The default device, if the function has asked for it. */
+  defaultDevice: Device | null = null
   readonly #name: string
   readonly #arguments: readonly Tensor[]
   readonly #proxies: readonly Tensor[]
@@ -141,6 +144,11 @@ export class Trace {
       )
     }
     return this.code
+  }
+
+  /** The function has asked for the default device. */
+  relyOn(device: Device): void {
+    this.defaultDevice = device
   }
 
   /** A tensor has been made. */
