@@ -2,7 +2,7 @@
 
 import { devices, openDevice } from 'tilegrad'
 import { compare, host } from './measure.ts'
-import { fusedLinear, gemm, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
+import { fusedLinear, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
 import { type Line, print, save } from './report.ts'
 
 const lines: Line[] = []
@@ -32,7 +32,14 @@ for (const info of await devices()) {
     for (const n of [512, 1024, 2048]) await report({ work: `gemm ${n}` }, [gemm(device, n)])
     for (const m of [1, 8, 32, 128, 512])
       await report({ work: `relu(XW+b) [${m}, 1024, 1024]` }, [fusedLinear(device, m, 1024, 1024)])
-    for (const b of [32, 256]) await report({ work: `mlp 784-512-256-10 AdamW step b=${b}` }, [mlpStep(device, b)])
+    for (const b of [32, 256]) {
+      await report({ work: `mlp 784-512-256-10 AdamW step b=${b}` }, [
+        mlpStep(device, b),
+        mlpStep(device, b, 'tilegrad, eager', false),
+      ])
+    }
+    for (const b of [1, 32, 256])
+      await report({ work: `mlp 784-512-256-10 inference b=${b}` }, [mlpInference(device, b)])
     await report({ work: 'softmax [4096, 1024]' }, [rowSoftmax(device, 4096, 1024)])
   }
   await report({ work: `record one add of 4 numbers (${info.kind})` }, [recordAdd(device)])

@@ -1,7 +1,7 @@
 /** tilegrad's own contestants. Operands stay on the device, results are kept until the device has finished. */
 
 import type { Tensor } from 'tilegrad'
-import { type Device, linear, matmul, nn, optim, softmax, tensor } from 'tilegrad'
+import { type Device, compile, linear, matmul, nn, noGrad, optim, softmax, tensor } from 'tilegrad'
 import { type Contestant, numbers, sample, time } from './measure.ts'
 
 /** Results alive at once; a real service keeps a few, a benchmark must not keep thousands. */
@@ -91,53 +91,67 @@ export function rowSoftmax(device: Device, rows: number, columns: number, name =
   return contestant(name, device, () => softmax(x))
 }
 
-/** One eager AdamW step of the MLP 784-512-256-10 with cross-entropy. */
-export function mlpStep(device: Device, batch: number, name = 'tilegrad'): Contestant {
-  const sizes = [784, 512, 256, 10]
+/** The MLP 784-512-256-10 that the peers have too. */
+function mlp(device: Device): nn.Sequential {
+  const model = new nn.Sequential(
+    new nn.Linear(784, 512, { activation: 'relu', device }),
+    new nn.Linear(512, 256, { activation: 'relu', device }),
+    new nn.Linear(256, 10, { device }),
+  )
+  const values = (shape: readonly number[], i: number) =>
+    numbers(
+      shape.reduce((a, b) => a * b, 1),
+      7 + 2 * i,
+    ).map((v) => Math.fround(v * Math.fround(0.1)))
+  model.loadStateDict(
+    Object.fromEntries(
+      [...model.namedParameters()].map(([key, p], i) => [key, { shape: p.shape, data: values(p.shape, i) }]),
+    ),
+  )
+  return model
+}
+
+/** Inference of the MLP, compiled. */
+export function mlpInference(device: Device, batch: number, name = 'tilegrad'): Contestant {
+  const model = mlp(device).eval()
+  const x = tensor(numbers(batch * 784, 3), { shape: [batch, 784], device })
+  const predict = compile((x: Tensor) => noGrad(() => model.forward(x)))
+  return contestant(name, device, () => predict(x))
+}
+
+/** One AdamW step of the MLP with cross-entropy, compiled or eager. */
+export function mlpStep(device: Device, batch: number, name = 'tilegrad', compiled = true): Contestant {
   const make = () => {
-    const model = new nn.Sequential(
-      new nn.Linear(784, 512, { activation: 'relu', device }),
-      new nn.Linear(512, 256, { activation: 'relu', device }),
-      new nn.Linear(256, 10, { device }),
-    )
-    const values = (shape: readonly number[], i: number) =>
-      numbers(
-        shape.reduce((a, b) => a * b, 1),
-        7 + 2 * i,
-      ).map((v) => Math.fround(v * Math.fround(0.1)))
-    model.loadStateDict(
-      Object.fromEntries(
-        [...model.namedParameters()].map(([key, p], i) => [key, { shape: p.shape, data: values(p.shape, i) }]),
-      ),
-    )
-    return { model, optimizer: new optim.AdamW(model.parameters()) }
+    const model = mlp(device)
+    const optimizer = new optim.AdamW(model.parameters())
+    const step = (x: Tensor, y: Tensor): Tensor => {
+      optimizer.zeroGrad()
+      const logits = model.forward(x)
+      const loss = nn.crossEntropy(logits, y)
+      logits.dispose()
+      loss.backward()
+      optimizer.step()
+      return loss
+    }
+    return compiled ? compile(step) : step
   }
-  const x = tensor(numbers(batch * sizes[0]!, 3), { shape: [batch, sizes[0]!], device })
+  const x = tensor(numbers(batch * 784, 3), { shape: [batch, 784], device })
   const y = tensor(
     Int32Array.from({ length: batch }, (_, i) => i % 10),
     { device },
   )
-  const step = ({ model, optimizer }: ReturnType<typeof make>): Tensor => {
-    optimizer.zeroGrad()
-    const logits = model.forward(x)
-    const loss = nn.crossEntropy(logits, y)
-    logits.dispose()
-    loss.backward()
-    optimizer.step()
-    return loss
-  }
   const timed = make()
   return {
     name,
     run: (calls) =>
       time(calls, async () => {
-        for (let i = 0; i < calls; i++) step(timed).dispose()
+        for (let i = 0; i < calls; i++) timed(x, y).dispose()
         await device.sync()
       }),
     check: async () => {
       const fresh = make()
       const losses: number[] = []
-      for (let i = 0; i < 8; i++) losses.push(await step(fresh).item())
+      for (let i = 0; i < 8; i++) losses.push(await fresh(x, y).item())
       return losses
     },
   }

@@ -2,6 +2,7 @@
 
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { type Contestant, numbers, sample, time } from './measure.ts'
+import { batchOf, initial } from './children/mlp.ts'
 import { type OnnxGraph, onnxModel } from './onnx.ts'
 
 async function contestant(
@@ -70,4 +71,17 @@ export function ortSoftmax(rows: number, columns: number, threads: number): Prom
     { x: numbers(rows * columns, 7).map((v) => v * 8) },
     threads,
   )
+}
+
+/** The MLP 784-512-256-10 with constant parameters. */
+export function ortMlp(batch: number, threads: number): Promise<Contestant> {
+  const parameters = initial()
+  const constants = Object.fromEntries(parameters.map((value, i) => [`p${i}`, value]))
+  const nodes = [0, 1, 2].flatMap((layer) => {
+    const [input, output] = [layer === 0 ? 'x' : `h${layer}`, layer === 2 ? 'y' : `z${layer}`]
+    const product = { op: 'Gemm', inputs: [input, `p${2 * layer}`, `p${2 * layer + 1}`], outputs: [output] }
+    return layer === 2 ? [product] : [product, { op: 'Relu', inputs: [output], outputs: [`h${layer + 1}`] }]
+  })
+  const graph = { nodes, constants, inputs: { x: [batch, 784] }, outputs: { y: [batch, 10] } }
+  return contestant(graph, { x: batchOf(batch).x }, threads)
 }

@@ -1,10 +1,11 @@
-/** The `cpu` device beside numpy and onnxruntime-node, each with the same number of threads, and `js` beside a plain loop. */
+/** The `cpu` device beside numpy, onnxruntime-node and jax-js, each with the same number of threads, and `js` beside a plain loop. */
 
 import { openDevice } from 'tilegrad'
 import { type Contestant, compare, host } from './measure.ts'
-import { fusedLinear, fusedLinearRead, gemm, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
+import { ChildPeer } from './children/peer.ts'
+import { fusedLinear, fusedLinearRead, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
 import { Numpy } from './peer-numpy.ts'
-import { ortGemm, ortLinear, ortSoftmax } from './peer-onnxruntime.ts'
+import { ortGemm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
 import { type Line, print, save } from './report.ts'
 
 const threads = 2
@@ -28,9 +29,11 @@ async function report(
 
 const cpu = await openDevice({ kind: 'cpu', threads })
 const numpy = await Numpy.start(threads)
+const jax = await ChildPeer.start('jax-wasm')
 console.log({
   ...host(),
   device: cpu.name,
+  jax: jax instanceof ChildPeer ? jax.description : `not measured: ${jax.reason}`,
   numpy: numpy?.version ?? 'not found: python3 with numpy is needed for its lines',
 })
 
@@ -50,9 +53,18 @@ for (const m of [1, 8, 32, 128, 512]) {
   ])
 }
 for (const b of [32, 256]) {
-  await report({ work: `mlp 784-512-256-10 AdamW step b=${b}`, goals: { numpy: 1 } }, [
+  const goals = { numpy: b === 32 ? 1.5 : 1.15, 'jax-wasm': 8 }
+  await report({ work: `mlp 784-512-256-10 AdamW step b=${b}`, goals }, [
     mlpStep(cpu, b),
     numpy?.contestant('mlp', [b]),
+    jax instanceof ChildPeer ? jax.contestant('mlp', [b]) : undefined,
+    mlpStep(cpu, b, 'tilegrad, eager', false),
+  ])
+}
+for (const b of [1, 32, 256]) {
+  await report({ work: `mlp 784-512-256-10 inference b=${b}`, goals: { onnxruntime: 1 } }, [
+    mlpInference(cpu, b),
+    await ortMlp(b, threads),
   ])
 }
 await report({ work: 'softmax [4096, 1024]', goals: { onnxruntime: 1 } }, [
@@ -65,4 +77,5 @@ await cpu.close()
 const js = await openDevice('js')
 await report({ work: 'js gemm 512', goals: { 'naive loop': 3 } }, [gemm(js, 512), naiveGemm(512)], 3)
 numpy?.stop()
+if (jax instanceof ChildPeer) jax.stop()
 save('peers', lines, { threads, numpy: numpy?.version })

@@ -7,8 +7,9 @@ import { openDevice } from 'tilegrad'
 import { type Contestant, compare, host } from './measure.ts'
 import { gemm, gemmHost, mlpStep } from './ours.ts'
 import { type Line, print, save } from './report.ts'
-import { WEBGPU_PEERS, WebGpuPeer } from './webgpu/peer.ts'
+import { ChildPeer } from './children/peer.ts'
 
+const PEERS = ['onnxruntime', 'tfjs', 'jax', 'naive'] as const
 const lines: Line[] = []
 
 async function report(line: Omit<Line, 'result'>, contestants: readonly (Contestant | undefined)[]): Promise<void> {
@@ -18,12 +19,12 @@ async function report(line: Omit<Line, 'result'>, contestants: readonly (Contest
 }
 
 const gpu = await openDevice({ kind: 'gpu', allowSoftware: true })
-const peers: Partial<Record<(typeof WEBGPU_PEERS)[number], WebGpuPeer>> = {}
+const peers: Partial<Record<(typeof PEERS)[number], ChildPeer>> = {}
 const descriptions: Record<string, string> = {}
-for (const name of WEBGPU_PEERS) {
-  const peer = await WebGpuPeer.start(name)
-  if (peer instanceof WebGpuPeer) peers[name] = peer
-  descriptions[name] = peer instanceof WebGpuPeer ? peer.description : `not measured: ${peer.reason}`
+for (const name of PEERS) {
+  const peer = await ChildPeer.start(name)
+  if (peer instanceof ChildPeer) peers[name] = peer
+  descriptions[name] = peer instanceof ChildPeer ? peer.description : `not measured: ${peer.reason}`
 }
 console.log({ ...host(), device: gpu.name, ...descriptions })
 

@@ -1,22 +1,12 @@
 /**
- * jax-js on WebGPU, in a process of its own. Whole steps are compiled by its `jit`. Its arrays are counted by hand:
- * every use of one consumes a reference, `.ref` adds one.
+ * What jax-js is asked to do, on whatever backend is its default. Whole steps are compiled by its `jit`. Its arrays are
+ * counted by hand: every use of one consumes a reference, `.ref` adds one.
  */
 
-import {
-  type Array as JaxArray,
-  blockUntilReady,
-  defaultDevice,
-  init,
-  jit,
-  nn,
-  numpy as np,
-  valueAndGrad,
-} from '@jax-js/jax'
+import { type Array as JaxArray, blockUntilReady, jit, nn, numpy as np, valueAndGrad } from '@jax-js/jax'
 import { numbers, sample } from '../measure.ts'
-import { installDawn } from './dawn.ts'
 import { ADAM, SIZES, batchOf, initial } from './mlp.ts'
-import { type Work, pinned, serve } from './serve.ts'
+import type { Work, Works } from './serve.ts'
 
 function gemm(n: number): Work {
   const a = np.array(numbers(n * n, 7)).reshape([n, n])
@@ -119,9 +109,5 @@ function mlp(batch: number): Work {
   }
 }
 
-await serve(async () => {
-  const { name } = await installDawn()
-  if (!(await init('webgpu')).includes('webgpu')) throw new Error('jax-js did not accept its webgpu device')
-  defaultDevice('webgpu')
-  return { description: `jax-js ${pinned('@jax-js/jax')}, Dawn on ${name}`, works: { gemm, gemmHost, mlp } }
-})
+/** Everything. */
+export const JAX_WORKS: Works = { gemm, gemmHost, mlp }

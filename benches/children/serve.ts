@@ -1,5 +1,5 @@
 /**
- * The child's side of a WebGPU peer: a process of its own, because waiting for a GPU spins in Dawn, and because a peer
+ * The child's side of a peer: a process of its own, because waiting for a GPU spins in Dawn, and because a peer
  * that aborts must not take the others along. Works are made on first use and kept, so that operands stay resident.
  */
 

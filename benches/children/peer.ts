@@ -1,4 +1,4 @@
-/** A WebGPU peer in a child process that waits on a message, idle, while others take their turns. */
+/** A peer in a child process that waits on a message, idle, while others take their turns. */
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -7,10 +7,10 @@ import type { Contestant } from '../measure.ts'
 import type { Answer, Hello, Request } from './serve.ts'
 
 /** The files beside this one that run a peer. */
-export const WEBGPU_PEERS = ['onnxruntime', 'tfjs', 'jax', 'naive'] as const
+export const CHILDREN = ['onnxruntime', 'tfjs', 'jax', 'naive', 'jax-wasm'] as const
 
 /** A running peer, or the reason why there is none. */
-export class WebGpuPeer {
+export class ChildPeer {
   readonly #child: ChildProcess
   readonly #name: string
   /** What it runs on. */
@@ -22,14 +22,14 @@ export class WebGpuPeer {
     this.description = description
   }
 
-  /** Starts the peer of `webgpu/<name>.ts`; the reason where it cannot run here. */
-  static async start(name: (typeof WEBGPU_PEERS)[number]): Promise<WebGpuPeer | { reason: string }> {
+  /** Starts the peer of `children/<name>.ts`; the reason where it cannot run here. */
+  static async start(name: (typeof CHILDREN)[number]): Promise<ChildPeer | { reason: string }> {
     // What its libraries print is theirs; what goes wrong comes as a message.
     const child = fork(fileURLToPath(new URL(`${name}.ts`, import.meta.url)), {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     })
     const hello = await answerOf<Hello>(child)
-    return 'reason' in hello ? hello : new WebGpuPeer(name, child, hello.description)
+    return 'reason' in hello ? hello : new ChildPeer(name, child, hello.description)
   }
 
   /** A contestant that does one of the peer's works. */
