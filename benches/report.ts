@@ -3,6 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Result, host } from './measure.ts'
+import { barPlot, duration } from './plot.ts'
 
 /** One line of a report: the work, what each contestant took, and the bars our ratios are held to. */
 export interface Line {
@@ -21,20 +22,20 @@ export function print({ work, result, goals = {} }: Line): void {
   })
   const verdict = ratios.length === 0 ? '' : ratios.every(({ ratio, goal }) => ratio >= goal) ? 'ok' : 'BELOW'
   const judged = ratios.map(({ name, goal, ratio }) => `${ratio.toFixed(2)} × ${name} (≥ ${goal})`).join('  ')
-  const times = Object.entries(result).map(([name, seconds]) => `${name} ${format(seconds)}`)
+  const times = Object.entries(result).map(([name, seconds]) => `${name} ${duration(seconds)}`)
   console.log(`${verdict.padEnd(6)}${judged.padEnd(28)} ${work.padEnd(36)} ${times.join('   ')}`)
 }
 
-/** Writes all lines with machine and commit to `benches/results/<name>.json`. */
+/** Writes all lines with machine and commit to `benches/results/<name>.json`, and as a picture beside it. */
 export function save(name: string, lines: readonly Line[], extra: object = {}): void {
   const folder = new URL('results/', import.meta.url)
   mkdirSync(folder, { recursive: true })
   const file = fileURLToPath(new URL(`${name}.json`, folder))
-  writeFileSync(file, `${JSON.stringify({ ...host(), ...extra, lines }, null, 2)}\n`)
+  const machine = host()
+  writeFileSync(file, `${JSON.stringify({ ...machine, ...extra, lines }, null, 2)}\n`)
+  const subtitle = `${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, commit ${machine.commit}; shorter is faster`
+  // A line of one contestant has nothing to be seen beside.
+  const pictured = lines.filter(({ result }) => Object.keys(result).length > 1)
+  if (pictured.length > 0) writeFileSync(file.replace(/json$/, 'svg'), barPlot(`tilegrad: ${name}`, subtitle, pictured))
   console.log(`written: benches/results/${name}.json`)
-}
-
-function format(seconds: number): string {
-  if (seconds < 1e-3) return `${(seconds * 1e6).toFixed(seconds < 1e-5 ? 2 : 0)} µs`
-  return `${(seconds * 1e3).toFixed(2)} ms`
 }
