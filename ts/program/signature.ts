@@ -24,14 +24,20 @@ interface Output {
   readonly group: number
 }
 
-/** Gives a value of a run: one of its outputs, or one from outside. */
-type Place = (run: Run, outputs: readonly Value[]) => Value
+/** What a run leaves behind: its outputs, and what was there before and is handed on. */
+interface Left {
+  readonly outputs: readonly Value[]
+  readonly passed: readonly Value[]
+}
+
+/** Gives a value of a run. */
+type Place = (left: Left) => Value
 
 /** What becomes of a cell after a run. */
-type Aftermath = (run: Run, outputs: readonly Value[]) => void
+type Aftermath = (run: Run, left: Left) => void
 
-/** Builds the result of the function from the outputs of a run. */
-type Result = (run: Run, outputs: readonly Value[]) => unknown
+/** Builds the result of the function. */
+type Result = (left: Left) => unknown
 
 interface CellGuard {
   readonly cell: CellSource
@@ -73,6 +79,7 @@ export class Signature {
   readonly #changed: readonly number[]
   readonly #outputs: readonly Output[]
   readonly #groups: number
+  readonly #passed: readonly Source[]
   readonly #effects: readonly ((run: Run) => void)[]
   readonly #scalars: readonly number[]
   readonly #aftermath: readonly Aftermath[]
@@ -99,6 +106,7 @@ export class Signature {
     ]
     this.#outputs = outputs.list
     this.#groups = outputs.groups
+    this.#passed = outputs.passed
     for (const { value } of this.#outputs) code.output(value.register)
     this.#captures = [...trace.captures.values()]
     // Those that the function has looked at.
@@ -170,6 +178,8 @@ export class Signature {
         bound.push(value)
         slots.push(value.slot)
       }
+      // Asked for now: arguments may be disposed of, and cells hold something else, before they are handed on.
+      const passed = this.#passed.map((source) => source(run)!)
       const groups: (Storage | undefined)[] = new Array<Storage | undefined>(this.#groups)
       const outputs: Value[] = []
       for (const { value, view, group } of this.#outputs) {
@@ -179,8 +189,11 @@ export class Signature {
       if (recorder !== null && this.#program >= 0) recorder.run(this.#program, slots, outputs, run.scalars)
       for (const i of this.#changed) bound[i]!.storage.version++
       // Each receiver has an owner of its own; the one that a value starts with goes at the end.
-      for (const after of this.#aftermath) after(run, outputs)
-      const result = this.#result(run, outputs)
+      const left: Left = { outputs, passed }
+      for (const value of passed) value.retain()
+      for (const after of this.#aftermath) after(run, left)
+      const result = this.#result(left)
+      for (const value of passed) value.release()
       for (const value of outputs) value.release()
       return result
     } finally {
@@ -200,6 +213,8 @@ export class Signature {
 class Outputs {
   readonly list: Output[] = []
   groups = 0
+  /** Where values come from that were there before and are handed on. */
+  readonly passed: Source[] = []
   readonly #trace: Trace
   readonly #places = new Map<Value, Place>()
   readonly #storages = new Map<Storage, Pick<Output, 'view' | 'group'>>()
@@ -221,14 +236,14 @@ class Outputs {
     if (depth > 8) throw unfit(returned)
     if (Array.isArray(returned)) {
       const parts = returned.map((part) => this.result(part, depth + 1))
-      return (run, outputs) => parts.map((part) => part(run, outputs))
+      return (left) => parts.map((part) => part(left))
     }
     const prototype: unknown = Object.getPrototypeOf(returned)
     if (prototype !== Object.prototype && prototype !== null) throw unfit(returned)
     const parts = Object.entries(returned).map(([key, part]) => [key, this.result(part, depth + 1)] as const)
-    return (run, outputs) => {
+    return (left) => {
       const result = Object.create(prototype as object | null) as Record<string, unknown>
-      for (const [key, part] of parts) result[key] = part(run, outputs)
+      for (const [key, part] of parts) result[key] = part(left)
       return result
     }
   }
@@ -256,9 +271,9 @@ class Outputs {
       const { device } = current
       const place = this.#place(current, value)
       return [
-        (run, outputs): void => {
+        (run, left): void => {
           const found = cell(run)
-          const next = place(run, outputs).retain()
+          const next = place(left).retain()
           if (stays && found.held !== null && !found.held.disposed) found.held.replaceValue(next)
           else found.held = new Tensor(device, next, false)
         },
@@ -271,8 +286,8 @@ class Outputs {
     const place = this.#place(tensor, tensor.value)
     // What backward() has been through needs no way back.
     const open = tensor.requiresGrad && !(tensor.node?.released ?? false)
-    return (run, outputs) => {
-      const result = new Tensor(device, place(run, outputs).retain())
+    return (left) => {
+      const result = new Tensor(device, place(left).retain())
       if (open) {
         result.node = Node.compiled()
         result.requiresGrad = true
@@ -287,8 +302,8 @@ class Outputs {
     const sources = this.#trace.sources.get(value)
     let place: Place
     if (sources !== undefined) {
-      const source = sources[0]!
-      place = (run) => source(run)!
+      const position = this.passed.push(sources[0]!) - 1
+      place = ({ passed }) => passed[position]!
     } else {
       // A tensor of another device cannot have come from here: it would have been captured.
       this.#trace.enter(tensor.device.recorder)
@@ -296,7 +311,7 @@ class Outputs {
       let where = this.#storages.get(value.storage)
       if (where === undefined) this.#storages.set(value.storage, (where = { view: null, group: this.groups++ }))
       this.list.push({ value, ...where })
-      place = (_, outputs) => outputs[position]!
+      place = ({ outputs }) => outputs[position]!
     }
     this.#places.set(value, place)
     return place
