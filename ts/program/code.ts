@@ -103,6 +103,8 @@ export class Code {
       const value = inputs[i]
       if (value != null && value.epoch !== this.epoch) this.bind(value)
     }
+    // Before the first word: a number that is refused must not leave half an instruction.
+    const given = this.#trace === null && attributes.some(isAsked) ? attributes.map(asked) : attributes
     const start = this.#length
     this.#reserve(2 + outputCount * 9 + inputs.length)
     const words = this.#words
@@ -128,7 +130,7 @@ export class Code {
       words[at++] = value == null ? NONE : value.register
     }
     this.#length = at
-    for (let i = 0; i < attributes.length; i++) this.#attribute(op, i, attributes[i]!)
+    for (let i = 0; i < given.length; i++) this.#attribute(op, i, given[i]!)
     const count = this.#length - start
     this.#words[start] = (op.code | (count << 16)) >>> 0
     this.instructions++
@@ -190,9 +192,9 @@ export class Code {
       case 'scalar':
         this.#reserve(1)
         this.#words[this.#length++] = this.scalars.length
-        if (typeof value !== 'function') this.scalars.push(value as number)
-        else if (this.#trace === null) this.scalars.push(value())
-        else this.scalars.push(this.#trace.scalar(this.scalars.length, value))
+        this.scalars.push(
+          typeof value === 'function' ? this.#trace!.scalar(this.scalars.length, value) : (value as number),
+        )
         break
       case 'u32s': {
         const list = value as readonly number[]
@@ -212,6 +214,14 @@ export class Code {
     larger.set(this.#words.subarray(0, this.#length))
     this.#words = larger
   }
+}
+
+function isAsked(attribute: Attribute): boolean {
+  return typeof attribute === 'function'
+}
+
+function asked(attribute: Attribute): number | readonly number[] {
+  return typeof attribute === 'function' ? attribute() : attribute
 }
 
 function foreign(recorder: Recorder, value: Value): TilegradError {
