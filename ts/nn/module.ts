@@ -5,7 +5,7 @@
 
 import { TilegradError, checkOptions, expected } from '../errors.ts'
 import type { Watched } from '../program/trace.ts'
-import { tracing } from '../program/tracing.ts'
+import { refuseTracing, tracing } from '../program/tracing.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import type { TypedArray } from '../dtype.ts'
@@ -24,7 +24,7 @@ export type StateDict = Record<string, StateEntry>
 /**
  * A layer or a model: parameters, submodules and a `forward`. Extend it and assign parameters and modules to fields, or
  * arrays of them, whose elements are named as in PyTorch's `ModuleList`: `layers.0.weight`. `compile` records a function
- * anew when such a field of a module has changed; private fields (`#x`) it cannot see.
+ * anew when a field of a module that it calls has changed; private fields (`#x`), maps and sets it cannot see.
  *
  * @example
  * ```ts
@@ -96,7 +96,12 @@ export abstract class Module {
   }
 
   /** A copy of all parameters and buffers on the host, by name. All reads start before the first is awaited, so it is one moment of training. */
-  async stateDict(): Promise<StateDict> {
+  stateDict(): Promise<StateDict> {
+    refuseTracing('reading a state', 'read it between the calls')
+    return this.#read()
+  }
+
+  async #read(): Promise<StateDict> {
     const entries = [...this.namedParameters(), ...this.buffers()]
     const reads = entries.map(([, tensor]) => tensor.data())
     const state = Object.create(null) as StateDict
@@ -155,25 +160,28 @@ export abstract class Module {
   }
 }
 
-/** Classes whose `forward` tells the recording of a compiled function about its module. */
+/** Classes whose methods tell the recording of a compiled function about their module. */
 const observed = new WeakSet<object>()
 
 /**
- * Lets every `forward` of a class and its bases say that it is called: a compiled function has to be recorded anew when a
- * module that it has been through has changed. Users call `forward` itself, so there is no other place to notice it.
+ * Lets every method of a class and its bases say that it is called: a compiled function has to be recorded anew when a
+ * module that it has been through has changed. Users call `forward` and methods of their own, so there is no other
+ * place to notice it.
  */
 function observe(prototype: Module): void {
   for (let at: object = prototype; at !== Module.prototype; at = Object.getPrototypeOf(at) as object) {
     if (observed.has(at)) return
     observed.add(at)
-    const own = Object.getOwnPropertyDescriptor(at, 'forward')
-    if (own === undefined || typeof own.value !== 'function') continue
-    const forward = own.value as (this: Module, ...inputs: Tensor[]) => Tensor
-    const observing = function (this: Module, ...inputs: Tensor[]): Tensor {
-      if (tracing() !== null) watch(this)
-      return forward.apply(this, inputs)
+    for (const [name, own] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
+      if (name === 'constructor' || typeof own.value !== 'function' || own.configurable !== true) continue
+      const method = own.value as (this: Module, ...args: unknown[]) => unknown
+      const observing = function (this: Module, ...args: unknown[]): unknown {
+        if (tracing() !== null && this instanceof Module) watch(this)
+        return method.apply(this, args)
+      }
+      Object.defineProperty(observing, 'name', { value: name })
+      Object.defineProperty(at, name, { ...own, value: observing })
     }
-    Object.defineProperty(at, 'forward', { ...own, value: observing })
   }
 }
 

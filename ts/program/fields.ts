@@ -12,19 +12,21 @@ interface Snapshot {
   readonly values: readonly unknown[]
 }
 
-/** What is looked into besides the objects that were watched: arrays, which hold layers in order. */
-function isList(value: unknown): value is Watched {
-  return Array.isArray(value)
+/** What is looked into besides the objects that were watched: arrays, which hold layers in order, and plain objects. */
+function isOpen(value: unknown): value is Watched {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return Array.isArray(value) || prototype === Object.prototype || prototype === null
 }
 
-/** Snapshots of objects and of the arrays in their fields. */
+/** Snapshots of objects and of the arrays and plain objects in their fields. */
 export class Fields {
   readonly #snapshots: readonly Snapshot[]
 
   constructor(watched: Iterable<Watched>) {
     const objects = new Set<Watched>(watched)
     // A set that grows while it is walked: arrays in arrays are found too.
-    for (const object of objects) for (const value of Object.values(object)) if (isList(value)) objects.add(value)
+    for (const object of objects) for (const value of Object.values(object)) if (isOpen(value)) objects.add(value)
     this.#snapshots = [...objects].map((object) => ({
       object,
       keys: Object.keys(object),
