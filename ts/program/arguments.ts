@@ -84,7 +84,10 @@ function formOf(name: string, x: unknown, leaves: Leaves, depth: number): Form {
   if (typeof x === 'function' || typeof x === 'symbol' || depth > MAX_DEPTH) throw unfit(name, x)
   if (typeof x !== 'object' || x === null) return { kind: 'constant', value: x }
   if (Array.isArray(x)) {
-    return { kind: 'list', parts: x.map((part, i) => formOf(`${name}[${i}]`, part, leaves, depth + 1)) }
+    return {
+      kind: 'list',
+      parts: Array.from(x, (part: unknown, i) => formOf(`${name}[${i}]`, part, leaves, depth + 1)),
+    }
   }
   if (!isPlain(x)) throw unfit(name, x)
   const entries = Object.entries(x)
@@ -99,7 +102,8 @@ function matches(form: Form, x: unknown, leaves: Leaves): boolean {
   switch (form.kind) {
     case 'tensor': {
       const { index } = form
-      if (!(x instanceof Tensor)) return false
+      // A disposed one is refused where a program is recorded.
+      if (!(x instanceof Tensor) || x.disposed) return false
       const { tensors } = leaves
       if (tensors.length === index) {
         // Another tensor here means another one there too.
