@@ -9,6 +9,7 @@ import { checkSameDtype, checkTensor, sharedDevice } from '../ops/apply.ts'
 import { add } from '../ops/elementwise.ts'
 import { full } from '../ops/creation.ts'
 import { collecting, currentScope, keep } from '../scope.ts'
+import { tracing } from '../program/tracing.ts'
 import { sameShape, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import type { Node } from './tape.ts'
@@ -139,7 +140,9 @@ function order(start: Node, targets: Map<Node, Tensor | null> | null): [Node[], 
   return [[...leads.keys()].filter((n) => leads.get(n)).sort((a, b) => b.id - a.id), leads]
 }
 
-function accumulate(leaf: Tensor, gradient: Tensor): void {
+function accumulate(target: Tensor, gradient: Tensor): void {
+  // A compiled function has its own handles on its arguments.
+  const leaf = tracing()?.standIn(target) ?? target
   if (leaf.disposed) {
     gradient.dispose()
     return

@@ -10,6 +10,7 @@ import { type Device, defaultDevice } from '../device.ts'
 import { type TilegradError, expected } from '../errors.ts'
 import { sameShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
+import type { Cell } from './cell.ts'
 import { Fields } from './fields.ts'
 import type { Recorder } from './record.ts'
 import type { Capture, CellSource, Run, Source, Trace } from './trace.ts'
@@ -73,6 +74,8 @@ export class Signature {
   readonly #arguments: readonly (Tensor | null)[]
   /** Tensors from outside that no argument may be that collects a gradient. */
   readonly #outside: ReadonlySet<Tensor>
+  /** The cells from outside: for the same reason. */
+  readonly #outsideCells: ReadonlySet<Cell>
   readonly #defaultDevice: Device | null
   readonly #fields: Fields
   readonly #inputs: readonly Source[]
@@ -116,6 +119,7 @@ export class Signature {
     )
     this.#arguments = tensors.map((tensor, i) => (trace.captured.has(i) ? tensor : null))
     this.#outside = new Set(trace.captures.keys())
+    this.#outsideCells = new Set([...trace.cells].flatMap(([cell, { moves }]) => (moves ? [] : [cell])))
     this.#defaultDevice = trace.defaultDevice
     this.#fields = new Fields(trace.watched)
     this.#inputs = trace.inputs.map((value) => trace.sources.get(value)![0]!)
@@ -147,19 +151,22 @@ export class Signature {
     }
     for (let i = 0; i < tensors.length; i++) {
       const wanted = this.#arguments[i]!
-      if (wanted === null ? tensors[i]!.requiresGrad && this.#outside.has(tensors[i]!) : wanted !== tensors[i])
-        return 'no'
+      if (wanted === null ? this.#isOutside(tensors[i]!) : wanted !== tensors[i]) return 'no'
     }
     const run: Run = { tensors, supplied: [], scalars: [] }
     for (const { cell, entry } of this.#cells) {
       const held = cell(run).held?.heldValue ?? null
       if ((held === null) !== (entry === null)) return 'no'
-      if (held !== null && entry !== null && !(held.dtype === entry.dtype && sameShape(held.shape, entry.shape)))
-        return 'no'
+      if (held !== null && entry !== null && !alike(held, entry)) return 'no'
     }
     for (const [a, b] of this.#same) if (a(run) !== b(run)) return 'no'
     if (this.#defaultDevice !== null && this.#defaultDevice !== defaultDevice()) return 'no'
     return this.#fields.unchanged() ? 'yes' : 'no'
+  }
+
+  /** Whether the gradient of an argument is one that the function also reaches from outside. */
+  #isOutside(tensor: Tensor): boolean {
+    return tensor.requiresGrad && (this.#outside.has(tensor) || this.#outsideCells.has(tensor.gradientCell))
   }
 
   /** Runs the program and gives the function's result. */
@@ -242,7 +249,7 @@ class Outputs {
     if (prototype !== Object.prototype && prototype !== null) throw unfit(returned)
     const parts = Object.entries(returned).map(([key, part]) => [key, this.result(part, depth + 1)] as const)
     return (left) => {
-      const result = Object.create(prototype as object | null) as Record<string, unknown>
+      const result = Object.create(prototype) as Record<string, unknown>
       for (const [key, part] of parts) result[key] = part(left)
       return result
     }
@@ -274,8 +281,12 @@ class Outputs {
         (run, left): void => {
           const found = cell(run)
           const next = place(left).retain()
-          if (stays && found.held !== null && !found.held.disposed) found.held.replaceValue(next)
-          else found.held = new Tensor(device, next, false)
+          const before = found.held?.heldValue ?? null
+          if (stays && before !== null && alike(before, next)) found.held!.replaceValue(next)
+          else {
+            if (freed) found.held?.dispose()
+            found.held = new Tensor(device, next, false)
+          }
         },
       ]
     })
@@ -316,6 +327,11 @@ class Outputs {
     this.#places.set(value, place)
     return place
   }
+}
+
+/** Whether one value can stand where the other does. */
+function alike(a: Value, b: Value): boolean {
+  return a.recorder === b.recorder && a.dtype === b.dtype && sameShape(a.shape, b.shape)
 }
 
 function unfit(returned: unknown): TilegradError {

@@ -36,6 +36,8 @@ export type CellSource = (run: Run) => Cell
 /** What the function does with a cell. */
 export interface CellUse {
   readonly cell: CellSource
+  /** Whether it is another cell in each run. */
+  readonly moves: boolean
   /**
    * The value that was there, and is an input; `null` for nothing, and `undefined` as long as the function has not looked:
    * then it does not matter.
@@ -83,6 +85,8 @@ export class Trace {
   readonly #arguments: readonly Tensor[]
   readonly #proxies: readonly Tensor[]
   readonly #inside = new Set<Tensor>()
+  /** Handles of the function's own on tensors from outside. */
+  readonly #standIns = new Set<Tensor>()
   readonly #firstNode = nodeCount()
   #recorder: Recorder | null = null
   #supplies = 0
@@ -161,13 +165,22 @@ export class Trace {
     return this.#inside.has(tensor)
   }
 
+  /** Whether a tensor stands for one from outside: what is done to it would have to be done to that one. */
+  standsIn(tensor: Tensor): boolean {
+    return this.#standIns.has(tensor)
+  }
+
+  /** What the function has in place of a tensor: for an argument its stand-in, else the tensor itself. */
+  standIn(tensor: Tensor): Tensor {
+    return this.#proxies[this.#arguments.indexOf(tensor)] ?? tensor
+  }
+
   /** A tensor's value is being used. */
   touch(tensor: Tensor, value: Value): void {
     if (this.#inside.has(tensor) || this.captures.has(tensor)) return
     this.captures.set(tensor, { tensor, value, requiresGrad: tensor.requiresGrad })
     this.#offer(value, () => value)
-    const argument = this.#arguments.indexOf(tensor)
-    if (argument >= 0) this.captured.add(argument)
+    this.#reached(tensor)
   }
 
   /** Throws for a node of a graph that was there before: its gradients would be taken once, not in each run. */
@@ -183,7 +196,7 @@ export class Trace {
   gradient(tensor: Tensor): Cell | null {
     const proxy = this.#proxies.indexOf(tensor)
     if (proxy < 0 && this.#inside.has(tensor)) return null
-    const argument = proxy < 0 ? this.#arguments.indexOf(tensor) : proxy
+    const argument = proxy < 0 ? this.#reached(tensor) : proxy
     if (argument < 0) return tensor.gradientCell
     const cell = this.#arguments[argument]!.gradientCell
     this.#use(cell, (run) => run.tensors[argument]!.gradientCell)
@@ -207,6 +220,9 @@ export class Trace {
 
   /** Replaces what a cell holds. */
   write(cell: Cell, tensor: Tensor | null): void {
+    // One from outside has to be known, so that each run finds it.
+    const value = tensor?.heldValue ?? null
+    if (value !== null) this.touch(tensor!, value)
     this.#use(cell).written = tensor
   }
 
@@ -274,11 +290,19 @@ export class Trace {
     for (const storage of this.changes) storage.version--
     for (const tensor of this.#inside) tensor.expire()
     this.#inside.clear()
+    this.#standIns.clear()
   }
 
   /** Lets go of the constants. */
   drop(): void {
     for (const value of this.constants) value.release()
+  }
+
+  /** A tensor from outside has been met there; gives which argument it is besides, or −1. */
+  #reached(tensor: Tensor): number {
+    const argument = this.#arguments.indexOf(tensor)
+    if (argument >= 0) this.captured.add(argument)
+    return argument
   }
 
   #offer(value: Value, source: Source): void {
@@ -287,10 +311,18 @@ export class Trace {
     else known.push(source)
   }
 
-  #use(cell: Cell, source: CellSource = () => cell): CellUse {
+  #use(cell: Cell, source?: CellSource): CellUse {
     let use = this.cells.get(cell)
     if (use === undefined) {
-      use = { cell: source, entry: undefined, proxy: null, written: undefined, freed: false }
+      const moves = source !== undefined
+      use = {
+        cell: source ?? ((): Cell => cell),
+        moves,
+        entry: undefined,
+        proxy: null,
+        written: undefined,
+        freed: false,
+      }
       this.cells.set(cell, use)
     }
     return use
@@ -300,6 +332,7 @@ export class Trace {
   #proxy(tensor: Tensor): Tensor {
     const proxy = new Tensor(tensor.device, tensor.heldValue!.retain(), false)
     this.#inside.add(proxy)
+    this.#standIns.add(proxy)
     return proxy
   }
 }
