@@ -90,8 +90,12 @@ export class Device {
    *
    * @throws the first error of that work that nobody has read yet
    */
-  async sync(): Promise<void> {
+  sync(): Promise<void> {
     refuseTracing('sync()', 'call it outside')
+    return this.#sync()
+  }
+
+  async #sync(): Promise<void> {
     this.#checkOpen()
     this.flush()
     await this.backend.sync()

@@ -165,8 +165,9 @@ export class Tensor {
   }
 
   set requiresGrad(wanted: boolean) {
-    if (wanted !== this.#requiresGrad)
-      this.#checkOwn('changing requiresGrad of a tensor from outside', 'change it outside')
+    const trace = tracing()
+    if (trace !== null && wanted !== this.#requiresGrad && (!trace.owns(this) || trace.standsIn(this)))
+      throw trace.refusal('changing requiresGrad of a tensor from outside', 'change it outside')
     if (this.node !== null && !wanted) {
       throw new TilegradError('ERR_ARGUMENT', 'requiresGrad of a computed tensor cannot be switched off; use detach()')
     }
@@ -182,8 +183,12 @@ export class Tensor {
    *
    * @throws `ERR_DISPOSED`; whatever went wrong while computing this tensor
    */
-  async data(): Promise<TypedArray> {
-    refuseTracing('reading a tensor', 'return the tensor, and read it outside')
+  data(): Promise<TypedArray> {
+    this.#refuseReading()
+    return this.#read()
+  }
+
+  async #read(): Promise<TypedArray> {
     const { value } = this
     const into = allocate(this.dtype, this.size)
     if (this.size === 0) return into
@@ -200,7 +205,7 @@ export class Tensor {
 
   /** {@link data}, blocking the event loop until it is there. For scripts and tests. */
   dataSync(): TypedArray {
-    refuseTracing('reading a tensor', 'return the tensor, and read it outside')
+    this.#refuseReading()
     const { value } = this
     const into = allocate(this.dtype, this.size)
     if (this.size === 0) return into
@@ -210,8 +215,9 @@ export class Tensor {
   }
 
   /** The elements as nested arrays; booleans for `bool`, a bare number for rank 0. */
-  async array(): Promise<NestedArray> {
-    return nest(await this.data(), this.shape, this.dtype)
+  array(): Promise<NestedArray> {
+    this.#refuseReading()
+    return this.#read().then((data) => nest(data, this.shape, this.dtype))
   }
 
   /**
@@ -219,23 +225,32 @@ export class Tensor {
    *
    * @throws `ERR_SHAPE` unless there is exactly one
    */
-  async item(): Promise<number> {
+  item(): Promise<number> {
+    this.#refuseReading()
+    return this.#item()
+  }
+
+  async #item(): Promise<number> {
     if (this.size !== 1) {
       throw new TilegradError(
         'ERR_SHAPE',
         `item: the tensor has shape ${showShape(this.shape)}, not one element; use data()`,
       )
     }
-    return (await this.data())[0]!
+    return (await this.#read())[0]!
   }
 
   /** A copy on another device, or this tensor when it is there already. Gradients do not flow through it. */
-  async to(device: Device): Promise<Tensor> {
+  to(device: Device): Promise<Tensor> {
     refuseTracing('moving a tensor to another device', 'move it outside')
+    return this.#copyTo(device)
+  }
+
+  async #copyTo(device: Device): Promise<Tensor> {
     if (device === this.device) return this
     checkDevice('to', device)
     device.checkDtype('to', this.dtype)
-    const data = await this.data()
+    const data = await this.#read()
     const copy = new Tensor(device, device.recorder.upload(this.dtype, this.shape, data))
     copy.requiresGrad = this.#requiresGrad && this.node === null
     return copy
@@ -275,6 +290,11 @@ export class Tensor {
     this.#handle.value = null
     registry.unregister(this.#handle)
     value.release()
+  }
+
+  /** Throws at once: nobody in a recorded function waits for a promise, so nobody would handle its rejection. */
+  #refuseReading(): void {
+    refuseTracing('reading a tensor', 'return the tensor, and read it outside')
   }
 
   /** Throws for a tensor that is not the recorded function's own. */

@@ -102,7 +102,12 @@ export abstract class Optimizer {
   }
 
   /** A copy of the state on the host, for {@link loadStateDict}. */
-  async stateDict(): Promise<OptimizerState> {
+  stateDict(): Promise<OptimizerState> {
+    refuseTracing('reading a state', 'read it between the calls')
+    return this.#read()
+  }
+
+  async #read(): Promise<OptimizerState> {
     const { lr } = this
     const step = this.#step
     const slabs = await Promise.all(
@@ -121,6 +126,7 @@ export abstract class Optimizer {
    * @throws `ERR_FORMAT`; `ERR_ARGUMENT` for a learning rate that is none
    */
   loadStateDict(state: OptimizerState): void {
+    refuseTracing('loading the state of an optimiser', 'load it between the calls')
     const mismatch = (why: string): TilegradError =>
       new TilegradError('ERR_FORMAT', `${this.#name}: this state does not belong to these parameters: ${why}`)
     if (!Array.isArray(state?.slabs) || state.slabs.length !== this.slabs.length)

@@ -78,6 +78,8 @@ export class Recorder {
   ): Value[] {
     const row: Opcode = OPCODES[op]
     const trace = tracing()
+    // Hands over what is pending, which may be what is to be changed.
+    trace?.enter(this)
     // Only what lives on the device can be changed in place: what this stream has made so far has to get there first.
     if (row.mutates?.some((i) => inputs[i] != null && inputs[i].slot === 0)) {
       if (trace !== null) throw trace.refusal(`${op} of a tensor made inside it`, 'make that tensor outside')
