@@ -83,7 +83,8 @@ for (const [name, make] of OPTIMIZERS) {
     )
     optimizer.step({ ok: tensor(false, { device }) })
     t.deepEqual(await values(p), value)
-    t.deepEqual(await optimizer.stateDict(), state)
+    // But the step is counted: a schedule goes on.
+    t.deepEqual(await optimizer.stateDict(), { ...state, step: state.step + 1 })
     // And the next good step goes on as if the bad one had not been.
     p.grad = gradient(66, 2, device)
     optimizer.step({ ok: tensor(true, { device }), scale: tensor(1, { device }) })
@@ -130,15 +131,17 @@ for (const [name, make] of OPTIMIZERS) {
     const names = Object.keys(slab)
     for (const missing of names) {
       const rest = Object.fromEntries(Object.entries(slab).filter(([key]) => key !== missing))
-      t.is(refused({ lr: 5, slabs: [rest] }), 'ERR_FORMAT', missing)
+      t.is(refused({ lr: 5, step: 1, slabs: [rest] }), 'ERR_FORMAT', missing)
     }
-    t.is(refused({ lr: 5, slabs: [] }), 'ERR_FORMAT')
-    t.is(refused({ lr: 5, slabs: [slab, slab] }), 'ERR_FORMAT')
-    t.is(refused({ lr: 5, slabs: [null] }), 'ERR_FORMAT')
-    t.is(refused({ lr: 5, slabs: [{ ...slab, steps: new Int32Array(9) }] }), 'ERR_FORMAT')
+    t.is(refused({ lr: 5, step: 1, slabs: [] }), 'ERR_FORMAT')
+    t.is(refused({ lr: 5, step: 1, slabs: [slab, slab] }), 'ERR_FORMAT')
+    t.is(refused({ lr: 5, step: 1, slabs: [null] }), 'ERR_FORMAT')
+    t.is(refused({ lr: 5, step: 1, slabs: [{ ...slab, steps: new Int32Array(9) }] }), 'ERR_FORMAT')
     t.is(refused({ lr: 5 }), 'ERR_FORMAT')
     t.is(refused(null), 'ERR_FORMAT')
-    t.is(refused({ lr: -1, slabs: [slab] }), 'ERR_ARGUMENT')
+    t.is(refused({ lr: -1, step: 1, slabs: [slab] }), 'ERR_ARGUMENT')
+    for (const step of [undefined, -1, 0.5, '1'])
+      t.is(refused({ lr: 5, step, slabs: [slab] }), 'ERR_FORMAT', String(step))
     t.deepEqual(await optimizer.stateDict(), state)
     t.is(optimizer.lr, state.lr)
   })
