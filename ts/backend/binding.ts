@@ -55,12 +55,20 @@ export interface DeviceStats {
   liveSlots: number
   /** Held by live slots, shared memory once. */
   liveBytes: number
+  /** Held by the arena and the scratch memory of programs, which are kept for the next run. */
+  arenaBytes: number
   /** Highest sum of live and arena bytes. */
   peakBytes: number
   /** Kept for reuse. */
   poolBytes: number
   /** Copies of weights in the order in which products read them. */
   packedBytes: number
+  /** Outside of that: packing buffers of the threads of this process, or staging buffers of the GPU. */
+  scratchBytes: number
+  /** Jobs that wait or run. */
+  queuedJobs: number
+  /** Of uploads among them. */
+  queuedBytes: number
   /** Plans in the cache. */
   plans: number
   /** Streams that found their plan. */
@@ -152,6 +160,9 @@ export interface Binding {
 
   /** Resolves when all work submitted so far is done; rejects with the first failure nobody has been told about. */
   sync(id: number): Promise<void>
+
+  /** Gives back all memory that only makes later work faster; resolves when that is done, after all work submitted so far. */
+  trim(id: number): Promise<void>
 
   /** Copies a slot into `into` if all work is done and the copy is short (or `anySize`); false means that nothing happened. */
   tryRead(id: number, slot: number, into: TypedArray, anySize: boolean): boolean

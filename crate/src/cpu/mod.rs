@@ -5,6 +5,7 @@ pub mod device;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
+mod idle;
 pub mod isa;
 pub mod loss;
 pub mod math;

@@ -2,12 +2,11 @@
 //! tasks, and scratch memory that outlives the call. The answers never change a result: kernels fix the order of their
 //! sums by position, not by task.
 
-use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::resume_unwind;
 
-use super::Cpu;
+use super::{Cpu, idle};
 use crate::error::Error;
 
 /// No task gets less than this, so that claiming it stays negligible.
@@ -76,11 +75,6 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
-thread_local! {
-    /// Buffers of this thread that no kernel is using. A stack, because a kernel may run tasks of another call while it waits.
-    static IDLE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Buffers of more words than this, 4 MiB, go back to the system after use.
 const KEPT: usize = 1 << 20;
 
@@ -91,7 +85,7 @@ const KEPT: usize = 1 << 20;
 /// With [`Error::OutOfMemory`] when the system has no more: kernels return no errors, and whoever guards them makes it one.
 pub(super) fn with_scratch<R>(words: usize, body: impl FnOnce(&mut [u32]) -> R) -> R {
     const LINE: usize = 16;
-    let mut buffer = IDLE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let mut buffer = idle::take_words();
     let wanted = words.saturating_add(LINE);
     if buffer.len() < wanted {
         if buffer.try_reserve_exact(wanted - buffer.len()).is_err() {
@@ -103,7 +97,7 @@ pub(super) fn with_scratch<R>(words: usize, body: impl FnOnce(&mut [u32]) -> R) 
     let skip = buffer.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE);
     let result = body(&mut buffer[skip..skip + words]);
     if buffer.len() <= KEPT {
-        IDLE.with_borrow_mut(|idle| idle.push(buffer));
+        idle::keep_words(buffer);
     }
     result
 }
@@ -157,6 +151,6 @@ mod tests {
             assert_eq!(Error::from_panic(&*payload).code(), "ERR_OUT_OF_MEMORY");
         }
         with_scratch(KEPT + 1, |_| with_scratch(10, |_| ()));
-        assert!(IDLE.with_borrow(|idle| idle.iter().all(|buffer| buffer.capacity() <= KEPT)));
+        assert!(idle::take_words().capacity() <= KEPT);
     }
 }

@@ -195,6 +195,11 @@ impl<B: Block> Memory<B> {
         state.usage.pool -= freed;
     }
 
+    /// Gives all blocks that wait for reuse back to the system.
+    pub fn empty_pool(&self) {
+        self.state().trim(u64::MAX);
+    }
+
     /// What is in use now.
     pub fn usage(&self) -> Usage {
         self.state().usage

@@ -96,6 +96,9 @@ pub trait Device: Send + Sync {
     /// The first failure nobody has been told about.
     fn sync_now(&self) -> Told<bool>;
 
+    /// Gives back all memory that only makes later work faster, once all work so far is done, then calls `done`.
+    fn trim(&self, done: Done);
+
     /// Finishes all work, frees everything, then calls `done` with the first failure nobody has been told about. Every
     /// later call is [`Error::Lost`](crate::error::Error::Lost).
     fn close(&self, done: Done);

@@ -160,6 +160,11 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Jobs that are queued or running, and the bytes of uploads among them.
+    pub fn load(&self) -> (usize, u64) {
+        (self.pending.load(Ordering::Acquire), self.staged.load(Ordering::Relaxed))
+    }
+
     /// Whether nothing is queued or running.
     pub fn is_idle(&self) -> bool {
         self.pending.load(Ordering::Acquire) == 0
@@ -283,6 +288,7 @@ mod tests {
         let queue = Queue::new(Arc::default());
         queue.push((), STAGED_BYTES + 1);
         assert!(queue.is_full());
+        assert_eq!(queue.load(), (1, STAGED_BYTES + 1));
         assert!(matches!(queue.try_next(), Next::Job(())));
         queue.finish(STAGED_BYTES + 1);
         assert!(!queue.is_full() && queue.is_idle());

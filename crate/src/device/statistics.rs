@@ -5,7 +5,7 @@
 pub struct Usage {
     /// Held by slots, memory shared by views once.
     pub live: u64,
-    /// Held by the arena of running programs.
+    /// Held by the arena and the scratch memory of programs, which are kept for the next run.
     pub arena: u64,
     /// Kept for reuse.
     pub pool: u64,
@@ -20,6 +20,13 @@ pub struct Usage {
 pub struct Statistics {
     /// Bytes by purpose.
     pub memory: Usage,
+    /// Bytes outside of that which make kernels and transfers faster, and which devices of a process share: packing buffers
+    /// of threads, staging buffers of a GPU.
+    pub scratch: u64,
+    /// Jobs that wait or run.
+    pub queued_jobs: usize,
+    /// Bytes of uploads among them.
+    pub queued_bytes: u64,
     /// Slots that hold a value or a failure.
     pub live_slots: usize,
     /// Plans in the cache.

@@ -36,6 +36,8 @@ enum Then {
     Read { target: Target, done: Done },
     /// The first failure nobody has been told about.
     Sync { done: Done },
+    /// Memory is given back.
+    Trim { done: Done },
     /// Nothing: the device wants to know for itself.
     Learn,
 }
@@ -278,6 +280,23 @@ impl Engine {
         self.learn(gpu, Then::Sync { done })
     }
 
+    /// Begins to give back all memory that only makes later work faster, once all work so far is done.
+    pub fn trim_later(gpu: &Gpu, done: Done) -> Begun {
+        if let Err(error) = gpu.health.check() {
+            return Begun::Told(Box::new(move || done(Err(error.into()))));
+        }
+        let (data, outcomes) = (Reading::new(), Reading::new());
+        let submission = last_submission(gpu);
+        Begun::Waits(Waiting {
+            submission,
+            data,
+            cells: Vec::new(),
+            outcomes,
+            requested: false,
+            then: Then::Trim { done },
+        })
+    }
+
     /// What waits for the outcome of all checks so far.
     fn learn(&mut self, gpu: &mut Gpu, then: Then) -> Begun {
         let mut cells = std::mem::take(&mut self.checks);
@@ -303,9 +322,7 @@ impl Engine {
                 }));
             }
         };
-        // Work may have been submitted already: then the wait is for that.
-        let next = gpu.recorder.next_submission();
-        let submission = if gpu.recorder.is_empty() { next - 1 } else { next };
+        let submission = last_submission(gpu);
         Begun::Waits(Waiting { submission, data: Reading::new(), cells, outcomes, requested: false, then })
     }
 
@@ -376,6 +393,14 @@ impl Engine {
                 let unread = self.note(result, &cells);
                 Some(Box::new(move || done(unread.map_or(Ok(()), Err))))
             }
+            Then::Trim { done } => {
+                let result = result.map(|_| ());
+                if arrived {
+                    self.trim();
+                    gpu.trim();
+                }
+                Some(Box::new(move || done(result)))
+            }
             Then::Learn => {
                 self.keep_failures(&cells);
                 None
@@ -417,9 +442,7 @@ impl Engine {
     /// Gives memory that waits for reuse back.
     pub fn trim(&mut self) {
         self.frame.kept.give_back();
-        // The first epoch finds out what is idle, the second frees it.
-        self.memory.end_epoch();
-        self.memory.end_epoch();
+        self.memory.empty_pool();
     }
 
     /// Counters.
@@ -431,6 +454,7 @@ impl Engine {
             plans: plans.entries,
             plan_hits: plans.hits,
             plan_misses: plans.misses,
+            ..Statistics::default()
         }
     }
 }
@@ -459,6 +483,13 @@ fn staged(gpu: &mut Gpu, copy: impl Fn(&mut Gpu, &mut Reading) -> Result<()>) ->
 /// The read of what cells say.
 fn outcomes_of(gpu: &mut Gpu, cells: &[Arc<Cell>]) -> Result<Reading> {
     staged(gpu, |gpu, reading| span(cells).map_or(Ok(()), |span| gpu.download_cells(reading, span)))
+}
+
+/// The submission after which all work so far is done.
+fn last_submission(gpu: &Gpu) -> u64 {
+    let next = gpu.recorder.next_submission();
+    // Work may have been submitted already: then the wait is for that.
+    if gpu.recorder.is_empty() { next - 1 } else { next }
 }
 
 /// Memory for a run. What only waits to be freed is freed first.

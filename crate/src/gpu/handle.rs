@@ -1,5 +1,6 @@
 //! What the JavaScript thread holds of a logical device on a GPU: its queue. All work is done on the GPU's thread.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,11 @@ impl Device {
         self.client.queue.push(job, bytes);
     }
 
+    /// Forgets a read that its caller has stopped waiting for: what comes now may change the slot.
+    fn forget_read(&self) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     fn pressure(&self) -> Pressure {
         if self.client.queue.is_full() { Pressure::Wait } else { Pressure::None }
     }
@@ -141,6 +147,7 @@ impl Device {
 impl device::Device for Device {
     fn submit(&self, stream: &[u32], _turn: u32) -> Result<Pressure> {
         self.client.queue.reserve()?;
+        self.forget_read();
         let stream = self.client.queue.copy(stream)?;
         self.push(Job::Submit { stream });
         Ok(self.pressure())
@@ -157,6 +164,7 @@ impl device::Device for Device {
 
     fn run(&self, program: u32, stream: &[u32], _turn: u32) -> Result<Pressure> {
         self.client.queue.reserve()?;
+        self.forget_read();
         let stream = self.client.queue.copy(stream)?;
         self.push(Job::Run { program, stream });
         Ok(self.pressure())
@@ -170,6 +178,7 @@ impl device::Device for Device {
 
     fn write(&self, slot: u32, source: &Source) -> Result<Pressure> {
         self.client.queue.reserve()?;
+        self.forget_read();
         let source = source.to_owned()?;
         self.push(Job::Write { slot, source });
         Ok(self.pressure())
@@ -223,6 +232,10 @@ impl device::Device for Device {
         Ok(false)
     }
 
+    fn trim(&self, done: Done) {
+        self.promise(done, |done| Job::Trim { done });
+    }
+
     fn close(&self, done: Done) {
         self.promise(done, |done| Job::Close { done });
     }
@@ -247,7 +260,9 @@ impl device::Device for Device {
 
     fn statistics(&self) -> Statistics {
         let last = *self.client.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        Statistics { memory: self.client.memory.usage(), ..last }
+        let (queued_jobs, queued_bytes) = self.client.queue.load();
+        let scratch = self.thread.staged.load(Ordering::Relaxed);
+        Statistics { memory: self.client.memory.usage(), scratch, queued_jobs, queued_bytes, ..last }
     }
 
     #[cfg(debug_assertions)]

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::adapter::{Description, Found, Opened};
@@ -204,10 +205,17 @@ impl Gpu {
         self.recorder.poll()
     }
 
-    /// Gives idle staging memory back.
+    /// Gives idle staging memory back, and lets the driver free what has gone.
     pub fn trim(&mut self) {
         self.staging.collect();
         self.staging.trim();
+        // A failure is the device's loss, which whoever waits is told.
+        let _ = self.submit();
+    }
+
+    /// Bytes of staging buffers, in use or idle.
+    pub fn staged(&self) -> &Arc<AtomicU64> {
+        self.staging.bytes()
     }
 
     /// Gives back all memory of a device that is lost. False while the GPU may still work on some of it.

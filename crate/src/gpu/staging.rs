@@ -1,8 +1,9 @@
 //! Buffers through which data goes in and out. Device memory is never written by the library's own staging: where memory
 //! is short there, the whole device would be lost. A buffer is used again once the GPU has finished with it.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::adapter::ready;
 use super::recorder::Recorder;
@@ -44,21 +45,48 @@ impl Direction {
     }
 }
 
+/// A staging buffer, counted as long as it lives.
+struct Staged {
+    buffer: wgpu::Buffer,
+    total: Arc<AtomicU64>,
+}
+
+impl Staged {
+    fn new(buffer: wgpu::Buffer, total: &Arc<AtomicU64>) -> Self {
+        total.fetch_add(buffer.size(), Ordering::Relaxed);
+        Self { buffer, total: Arc::clone(total) }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.buffer.size(), Ordering::Relaxed);
+    }
+}
+
+impl Deref for Staged {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
+
 /// A buffer that the GPU may still use.
 struct Busy {
-    buffer: wgpu::Buffer,
+    buffer: Staged,
     flag: Flag,
 }
 
 /// The buffer that uploads are put into until the next submission.
 struct Open {
-    buffer: wgpu::Buffer,
+    buffer: Staged,
     used: u64,
 }
 
 /// A read that waits for its data.
 pub struct Reading {
-    parts: Vec<(wgpu::Buffer, u64, Flag)>,
+    parts: Vec<(Staged, u64, Flag)>,
     mapped: bool,
 }
 
@@ -66,10 +94,12 @@ pub struct Reading {
 pub struct Staging {
     device: wgpu::Device,
     /// Mapped buffers for uploads, and unmapped ones for reads.
-    idle: [Vec<wgpu::Buffer>; 2],
+    idle: [Vec<Staged>; 2],
     open: Vec<Open>,
     /// Upload buffers of earlier submissions, on their way to be mapped again.
     busy: Vec<Busy>,
+    /// Bytes of all buffers, in use or idle.
+    total: Arc<AtomicU64>,
     /// How many buffers more cannot be had.
     #[cfg(test)]
     pub refusals: u32,
@@ -83,9 +113,15 @@ impl Staging {
             idle: [Vec::new(), Vec::new()],
             open: Vec::new(),
             busy: Vec::new(),
+            total: Arc::default(),
             #[cfg(test)]
             refusals: 0,
         }
+    }
+
+    /// Bytes of all buffers, in use or idle.
+    pub fn bytes(&self) -> &Arc<AtomicU64> {
+        &self.total
     }
 
     /// Copies words into a buffer of the device, by way of the next submission. `words` gives those from an index on.
@@ -127,15 +163,16 @@ impl Staging {
         if let Some(open) = self.open.iter_mut().find(|open| open.used + size <= open.buffer.size()) {
             let offset = open.used;
             open.used = (offset + size).next_multiple_of(ALIGNMENT);
-            return Ok((open.buffer.clone(), offset));
+            return Ok((open.buffer.buffer.clone(), offset));
         }
         let buffer = self.take(Direction::In, size)?;
-        self.open.push(Open { buffer: buffer.clone(), used: size.next_multiple_of(ALIGNMENT) });
-        Ok((buffer, 0))
+        let room = buffer.buffer.clone();
+        self.open.push(Open { buffer, used: size.next_multiple_of(ALIGNMENT) });
+        Ok((room, 0))
     }
 
     /// An idle buffer of at least `size` bytes, or a new one.
-    fn take(&mut self, direction: Direction, size: u64) -> Result<wgpu::Buffer> {
+    fn take(&mut self, direction: Direction, size: u64) -> Result<Staged> {
         #[cfg(test)]
         if self.refusals > 0 {
             self.refusals -= 1;
@@ -147,11 +184,12 @@ impl Staging {
             return Ok(idle.swap_remove(found));
         }
         let mapped_at_creation = direction == Direction::In;
-        create(&self.device, wanted, direction.usage(), mapped_at_creation).or_else(|_| {
+        let made = create(&self.device, wanted, direction.usage(), mapped_at_creation).or_else(|_| {
             // What waits here for reuse may be just what is missing.
             self.trim();
             create(&self.device, wanted, direction.usage(), mapped_at_creation)
-        })
+        });
+        Ok(Staged::new(made?, &self.total))
     }
 
     /// Closes the buffers that have been written, before they are submitted.
@@ -185,8 +223,8 @@ impl Staging {
         }
     }
 
-    fn keep(&mut self, direction: Direction, buffer: wgpu::Buffer) {
-        let kept: u64 = self.idle.iter().flatten().map(wgpu::Buffer::size).sum();
+    fn keep(&mut self, direction: Direction, buffer: Staged) {
+        let kept: u64 = self.idle.iter().flatten().map(|buffer| buffer.size()).sum();
         if kept + buffer.size() <= KEPT {
             self.idle[direction as usize].push(buffer);
         }

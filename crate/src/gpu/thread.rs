@@ -8,6 +8,7 @@
 mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -45,7 +46,9 @@ pub enum Job {
     Read { slot: u32, target: Target, done: Done },
     /// Tell the first failure nobody has been told about.
     Sync { done: Done },
-    /// The same, after freeing everything. The last job.
+    /// Give back what only makes later work faster.
+    Trim { done: Done },
+    /// Tell the first failure nobody has been told about, after freeing everything. The last job.
     Close { done: Done },
     /// Destroy the device, which has been lost.
     #[cfg(debug_assertions)]
@@ -92,6 +95,8 @@ impl Client {
 pub struct Thread {
     /// What it is.
     pub description: Description,
+    /// Bytes of its staging buffers.
+    pub staged: Arc<AtomicU64>,
     health: Arc<Health>,
     maker: Arc<Maker>,
     bell: Arc<Bell>,
@@ -174,6 +179,7 @@ fn start(found: Found) -> Result<Arc<Thread>> {
 fn live(gpu: Gpu, send: &SyncSender<Result<Arc<Thread>>>) {
     let thread = Arc::new(Thread {
         description: gpu.description.clone(),
+        staged: Arc::clone(gpu.staged()),
         health: Arc::clone(&gpu.health),
         maker: Arc::clone(&gpu.maker),
         bell: Arc::clone(gpu.maker.bell()),
@@ -252,7 +258,6 @@ impl Service {
             self.rested = true;
             self.clients.iter_mut().for_each(|served| served.engine.trim());
             self.gpu.trim();
-            let _ = self.gpu.submit();
         }
     }
 
@@ -345,6 +350,10 @@ impl Served {
             }
             Job::Sync { done } => {
                 let begun = self.engine.sync(gpu, done);
+                self.begin(begun);
+            }
+            Job::Trim { done } => {
+                let begun = Engine::trim_later(gpu, done);
                 self.begin(begun);
             }
             Job::Close { done } => {

@@ -157,6 +157,17 @@ pub fn try_sync(env: Env, id: u32) -> napi::Result<bool> {
     guard(env, || registry::get(id)?.device.sync_now())
 }
 
+/// Gives back all memory that only makes later work faster; resolves when that is done, after all work submitted so far.
+#[napi(ts_return_type = "Promise<void>")]
+pub fn trim(env: &Env, id: u32) -> napi::Result<Object<'_>> {
+    guard(*env, || {
+        let entry = registry::get(id)?;
+        let (done, promise) = promise(env, None, None)?;
+        entry.device.trim(done);
+        Ok(promise)
+    })
+}
+
 /// Finishes all work and frees everything; rejects with the first failure nobody has been told about. All later calls
 /// fail with `ERR_DEVICE_LOST`.
 #[napi(ts_return_type = "Promise<void>")]
@@ -178,12 +189,20 @@ pub struct DeviceStats {
     pub live_slots: f64,
     /// Held by live slots, shared memory once.
     pub live_bytes: f64,
+    /// Held by the arena and the scratch memory of programs, which are kept for the next run.
+    pub arena_bytes: f64,
     /// Highest sum of live and arena bytes.
     pub peak_bytes: f64,
     /// Kept for reuse.
     pub pool_bytes: f64,
     /// Copies of weights in the order in which products read them.
     pub packed_bytes: f64,
+    /// Outside of that: packing buffers of the threads of this process, or staging buffers of the GPU.
+    pub scratch_bytes: f64,
+    /// Jobs that wait or run.
+    pub queued_jobs: f64,
+    /// Of uploads among them.
+    pub queued_bytes: f64,
     /// Plans in the cache.
     pub plans: f64,
     /// Streams that found their plan.
@@ -200,9 +219,13 @@ pub fn stats(env: Env, id: u32) -> napi::Result<DeviceStats> {
         Ok(DeviceStats {
             live_slots: statistics.live_slots as f64,
             live_bytes: statistics.memory.live as f64,
+            arena_bytes: statistics.memory.arena as f64,
             peak_bytes: statistics.memory.peak as f64,
             pool_bytes: statistics.memory.pool as f64,
             packed_bytes: statistics.memory.packed as f64,
+            scratch_bytes: statistics.scratch as f64,
+            queued_jobs: statistics.queued_jobs as f64,
+            queued_bytes: statistics.queued_bytes as f64,
             plans: statistics.plans as f64,
             plan_hits: statistics.plan_hits as f64,
             plan_misses: statistics.plan_misses as f64,

@@ -34,6 +34,18 @@ impl Block {
     }
 }
 
+/// Asks the allocator for what has been freed: glibc keeps blocks of up to 32 MiB for itself, others do not.
+pub fn give_back_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: it may be called at any time, from any thread; what is allocated stays where it is.
+        unsafe { malloc_trim(0) };
+    }
+}
+
 impl memory::Block for Block {
     type Origin = ();
 

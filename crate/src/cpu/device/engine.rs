@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::block::give_back_freed;
 use super::frame::Frame;
 use super::memory::{Memory, Purpose, Storage, Value};
 use super::prepare::Planned;
 use super::transfer::{fill, place};
 use super::weights::Weights;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, idle};
 use crate::device::failure::{Failure, Unread};
 use crate::device::programs::Programs;
 use crate::device::slots::{Content, Slots};
@@ -242,9 +243,15 @@ impl Engine {
     pub fn trim(&mut self) {
         self.frame.kept.give_back();
         self.weights.sweep();
-        // The first epoch finds out what is idle, the second frees it.
-        self.memory.end_epoch();
-        self.memory.end_epoch();
+        self.memory.empty_pool();
+    }
+
+    /// Gives back everything that only makes later work faster, also what threads of the process keep.
+    pub fn shrink(&mut self) {
+        self.weights.clear();
+        self.trim();
+        idle::free();
+        give_back_freed();
     }
 
     /// Ends an epoch of work: what it did not need is given back.
@@ -263,6 +270,7 @@ impl Engine {
             plans: plans.entries,
             plan_hits: plans.hits,
             plan_misses: plans.misses,
+            ..Statistics::default()
         }
     }
 }

@@ -14,7 +14,7 @@ use super::memory::Memory;
 use super::prepare::Planned;
 use super::transfer::place;
 use super::worker::{Job, Upload, Worker};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, idle};
 use crate::device::queue::Queue;
 use crate::device::{self, Done, Pressure, ProgramInfo, Source, Statistics, Target, Told};
 use crate::error::{Error, Result};
@@ -184,6 +184,10 @@ impl device::Device for Device {
         self.worker.engine().take_unread().map_or(Ok(true), Err)
     }
 
+    fn trim(&self, done: Done) {
+        self.promise(done, |done| Job::Trim { done });
+    }
+
     fn close(&self, done: Done) {
         match self.queue().reserve() {
             Ok(()) => self.queue().push_last(Job::Close { done }),
@@ -215,7 +219,8 @@ impl device::Device for Device {
             Some(engine) => *last = engine.statistics(),
             None => last.memory = self.memory.usage(),
         }
-        *last
+        let (queued_jobs, queued_bytes) = self.queue().load();
+        Statistics { scratch: idle::bytes(), queued_jobs, queued_bytes, ..*last }
     }
 }
 

@@ -34,7 +34,9 @@ pub enum Job {
     Read { slot: u32, target: Target, done: Done },
     /// Tell the first failure nobody has been told about.
     Sync { done: Done },
-    /// The same, after freeing everything. The last job.
+    /// Give back what only makes later work faster.
+    Trim { done: Done },
+    /// Tell the first failure nobody has been told about, after freeing everything. The last job.
     Close { done: Done },
 }
 
@@ -202,6 +204,10 @@ impl Worker {
             Job::Sync { done } => {
                 let unread = self.engine().take_unread();
                 Some(Box::new(move || done(unread.map_or(Ok(()), Err))))
+            }
+            Job::Trim { done } => {
+                self.engine().shrink();
+                Some(Box::new(move || done(Ok(()))))
             }
             Job::Close { done } => {
                 let unread = self.engine().close();

@@ -1,7 +1,5 @@
 //! Memory for packed operands: aligned to cache lines, which are also the widest vectors, and allocated fallibly.
 
-use std::cell::RefCell;
-
 use crate::error::{Error, Result};
 
 /// Floats per cache line.
@@ -54,21 +52,14 @@ impl Buffer {
 
 /// Packed slabs of A and B. Their sizes are bounded by the driver, whatever the sizes of the matrices.
 #[derive(Default)]
-pub(super) struct Scratch {
-    pub a: Buffer,
-    pub b: Buffer,
+pub(in crate::cpu) struct Scratch {
+    pub(super) a: Buffer,
+    pub(super) b: Buffer,
 }
 
 impl Scratch {
-    /// Lends the calling thread's scratch, which stays allocated for the next call.
-    pub fn lend<R>(body: impl FnOnce(&mut Self) -> R) -> R {
-        thread_local! {
-            static SCRATCH: RefCell<Scratch> = RefCell::default();
-        }
-        // Taken out, not borrowed: a nested call would get a fresh one instead of a panic.
-        let mut scratch = SCRATCH.take();
-        let result = body(&mut scratch);
-        SCRATCH.set(scratch);
-        result
+    /// Bytes of memory held.
+    pub(in crate::cpu) fn byte_length(&self) -> usize {
+        self.a.byte_length() + self.b.byte_length()
     }
 }

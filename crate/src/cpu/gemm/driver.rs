@@ -15,7 +15,7 @@ use super::kernels::Kernels;
 use super::pack::Source;
 use super::split::Split;
 use crate::cpu::activation::Activation;
-use crate::cpu::{Isa, Pool};
+use crate::cpu::{Isa, Pool, idle};
 use crate::error::Result;
 
 /// Length of a block of K: part of the contract of the sum, not a tuning knob.
@@ -83,7 +83,7 @@ impl Problem {
     /// Computes the product, sharing the work over `pool` if there is one and it is worth it.
     pub fn run(self, pool: Option<&Pool>) -> Result<()> {
         let problem = self.turn_if_narrow();
-        Scratch::lend(|scratch| problem.run_with(pool, scratch))
+        idle::with_packing(|scratch| problem.run_with(pool, scratch))
     }
 
     /// The same product as Cᵀ = op(B)ᵀ op(A)ᵀ, if a single tile is as high as C is wide. The two factors of a fused

@@ -24,6 +24,7 @@ mod tile;
 mod tests;
 
 pub use batched::{Items, gemm_batched};
+pub(super) use buffer::Scratch;
 pub use packed::PackedB;
 
 use super::Cpu;

@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use super::{Bench, program, stream, told};
-use crate::device::{Pressure, Target};
+use crate::device::{Pressure, Target, Usage};
 use crate::program::testing::{A, F32, Writer};
 
 fn square(n: u32) -> Writer {
     program(&[(F32, &[n, n])], |w, x| vec![w.op("matmul", &[(F32, &[n, n])], &[x[0], x[0]], &[A::W(0), A::W(0)])])
+}
+
+/// x·x·x: one intermediate of n² elements, one result.
+pub(crate) fn cube(n: u32) -> Writer {
+    program(&[(F32, &[n, n])], |w, x| {
+        let square = w.op("matmul", &[(F32, &[n, n])], &[x[0], x[0]], &[A::W(0), A::W(0)]);
+        vec![w.op("matmul", &[(F32, &[n, n])], &[square, x[0]], &[A::W(0), A::W(0)])]
+    })
 }
 
 pub(crate) fn freed_slots_are_gone_and_their_memory_is_used_again(bench: &Bench) {
@@ -60,6 +68,34 @@ pub(crate) fn close_finishes_pending_work_and_frees_everything(bench: &Bench) {
     assert_eq!(end.recv().unwrap().unwrap_err().error.code(), "ERR_DEVICE_LOST");
     let memory = bench.device.statistics().memory;
     assert_eq!((memory.live, memory.arena, memory.pool, memory.packed), (0, 0, 0, 0));
+}
+
+pub(crate) fn trim_gives_back_what_nothing_needs_and_nothing_else(bench: &Bench) {
+    let (n, bytes) = (128, 128 * 128 * 4);
+    bench.use_up_turn();
+    bench.write(1, &vec![0.5; n * n]);
+    let words = stream(&cube(n as u32), &[1], &[2], &[], &[]);
+    for _ in 0..20 {
+        bench.submit(&words);
+    }
+    bench.submit(&stream(&cube(n as u32), &[1], &[3], &[2], &[]));
+    // Behind work that needs the very memory.
+    let (done, end) = told();
+    bench.device.trim(done);
+    end.recv().unwrap().unwrap();
+    let Usage { live, arena, pool, packed, peak } = bench.device.statistics().memory;
+    assert_eq!((live, arena, pool, packed), (2 * bytes, 0, 0, 0));
+    assert!(peak >= 4 * bytes, "{peak}");
+    assert_eq!(bench.read(3, n * n).unwrap(), vec![2048.0; n * n]);
+    bench.submit(&words);
+    assert_eq!(bench.read(2, n * n).unwrap(), vec![2048.0; n * n]);
+    assert_eq!(bench.device.statistics().memory.arena, bytes);
+    let (done, end) = told();
+    bench.device.close(done);
+    end.recv().unwrap().unwrap();
+    let (done, end) = told();
+    bench.device.trim(done);
+    assert_eq!(end.recv().unwrap().unwrap_err().error.code(), "ERR_DEVICE_LOST");
 }
 
 pub(crate) fn giving_up_drops_what_waits_and_returns_soon(bench: &Bench) {

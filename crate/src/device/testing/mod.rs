@@ -51,6 +51,7 @@ macro_rules! device_tests {
                 freed_slots_are_gone_and_their_memory_is_used_again(None),
                 an_input_freed_by_the_program_that_reads_it_is_still_read(None),
                 close_finishes_pending_work_and_frees_everything(None),
+                trim_gives_back_what_nothing_needs_and_nothing_else(None),
                 giving_up_drops_what_waits_and_returns_soon(None),
                 a_long_queue_asks_the_caller_to_wait(None),
                 a_batch_of_empty_products_costs_nothing_however_long(None),

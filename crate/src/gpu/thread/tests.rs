@@ -144,6 +144,7 @@ fn the_first_adapter_is_taken_whatever_runs() {
     let later = Description { name: "later".into(), ..first.clone() };
     threads[0] = Arc::new(Thread {
         description: later,
+        staged: Arc::default(),
         health: Arc::clone(&thread.health),
         maker: Arc::clone(&thread.maker),
         bell: Arc::clone(&thread.bell),

@@ -3,20 +3,13 @@
 use std::time::Duration;
 
 use super::*;
+use crate::device::testing::lifetime::cube;
 
 #[test]
 fn freed_memory_waits_in_the_pool() {
     let bench = bench(2, true);
     lifetime::freed_slots_are_gone_and_their_memory_is_used_again(&bench);
     assert_eq!(bench.device.statistics().memory.pool, 4096);
-}
-
-/// x·x·x: one intermediate of n² elements, one result.
-fn cube(n: u32) -> Writer {
-    program(&[(F32, &[n, n])], |w, x| {
-        let square = w.op("matmul", &[(F32, &[n, n])], &[x[0], x[0]], &[A::W(0), A::W(0)]);
-        vec![w.op("matmul", &[(F32, &[n, n])], &[square, x[0]], &[A::W(0), A::W(0)])]
-    })
 }
 
 #[test]
