@@ -19,6 +19,9 @@ const IN_FLIGHT: u32 = 512;
 /// Bytes of uploads after which a submission is closed, so that their staging memory is soon free again.
 const COPIED: u64 = 64 << 20;
 
+/// Bytes of copies submitted and not finished beyond which the thread waits: each of an upload holds staging memory.
+const COPIES_IN_FLIGHT: u64 = 256 << 20;
+
 /// How long a wait lasts before the thread looks around.
 const SLICE: Duration = Duration::from_millis(250);
 
@@ -29,6 +32,7 @@ struct Submission {
     index: wgpu::SubmissionIndex,
     number: u64,
     dispatches: u32,
+    copied: u64,
 }
 
 /// The encoder of a device and its submissions.
@@ -131,7 +135,7 @@ impl Recorder {
     pub fn submit(&mut self) -> Result<()> {
         self.pass = None;
         if let Some(encoder) = self.encoder.take() {
-            while self.in_flight.iter().map(|submission| submission.dispatches).sum::<u32>() > IN_FLIGHT {
+            while self.is_flooded() {
                 self.wait(SLICE)?;
             }
             // A submission may panic inside the library when the driver fails: that is a lost device too.
@@ -142,10 +146,25 @@ impl Recorder {
                 self.progress = Instant::now();
             }
             self.submitted += 1;
-            self.in_flight.push_back(Submission { index, number: self.submitted, dispatches: self.dispatches });
+            self.in_flight.push_back(Submission {
+                index,
+                number: self.submitted,
+                dispatches: self.dispatches,
+                copied: self.copied,
+            });
         }
         (self.dispatches, self.work, self.copied) = (0, 0, 0);
         self.poll()
+    }
+
+    /// Whether more is in flight than should be.
+    fn is_flooded(&self) -> bool {
+        let (mut dispatches, mut copied) = (0, 0);
+        for submission in &self.in_flight {
+            dispatches += submission.dispatches;
+            copied += submission.copied;
+        }
+        dispatches > IN_FLIGHT || copied > COPIES_IN_FLIGHT
     }
 
     /// The number of the submission that what is recorded now will be part of.
