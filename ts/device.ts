@@ -5,6 +5,7 @@
 
 import type { Backend, BackendStats, DeviceKind } from './backend/backend.ts'
 import { type DeviceInfo, type OpenedBackend, listDevices, openBackend } from './backend/select.ts'
+import { type Awaited, Deadline, type WaitOptions } from './deadline.ts'
 import type { Dtype } from './dtype.ts'
 import { TilegradError, expected } from './errors.ts'
 import { Recorder } from './program/record.ts'
@@ -50,6 +51,8 @@ export class Device {
   readonly recorder: Recorder
   readonly #dtypes: readonly Dtype[]
   #closing: Promise<void> | undefined
+  /** What work has failed with that somebody had stopped waiting for. */
+  #late: TilegradError | undefined
 
   /** @internal Use {@link openDevice}. */
   constructor(opened: OpenedBackend) {
@@ -88,35 +91,111 @@ export class Device {
   /**
    * Resolves when everything recorded so far has been computed.
    *
-   * @throws the first error of that work that nobody has read yet
+   * @param options how long to wait; the work goes on after that
+   * @throws the first error of that work that nobody has read yet; `ERR_TIMEOUT`, `ERR_ABORTED`
    */
-  sync(): Promise<void> {
+  sync(options: WaitOptions = {}): Promise<void> {
     refuseTracing('sync()', 'call it outside')
-    return this.#sync()
+    return this.#sync(options)
   }
 
-  async #sync(): Promise<void> {
+  async #sync(options: WaitOptions): Promise<void> {
+    const deadline = Deadline.from('sync', options)
     this.#checkOpen()
     this.flush()
-    await this.backend.sync()
+    await this.wait(this.backend.sync(), deadline, {
+      what: `the ${this.kind} device was not done`,
+      advice: 'wait again later, or allow more time',
+    })
+    this.#tellLate()
   }
 
-  /** Memory and plan counters, without waiting for pending work. */
+  /**
+   * Memory, queue and plan counters, without waiting for pending work: what has been recorded and not handed over yet is
+   * not in them.
+   *
+   * @example
+   * ```ts
+   * import { openDevice, zeros } from 'tilegrad'
+   * const device = await openDevice('js')
+   * const x = zeros([1024, 1024], { device })
+   * await device.sync()
+   * console.log(device.stats().liveBytes) // 4194304
+   * x.dispose()
+   * await device.sync()
+   * const { liveBytes, poolBytes } = device.stats()
+   * console.log(liveBytes, poolBytes) // 0 4194304
+   * ```
+   */
   stats(): DeviceStats {
     this.#checkOpen()
     return this.backend.stats()
   }
 
   /**
+   * Gives back memory that only makes later work faster, once everything recorded so far has been computed: freed memory
+   * that is kept for reuse, the arena of intermediates, packed copies of weights, packing and staging buffers. Tensors stay
+   * as they are, and the next step allocates again what it needs. For a process that trains now and then, or after a batch
+   * that was larger than all others; a device that rests for a second gives most of it back by itself.
+   *
+   * @example
+   * ```ts
+   * import { openDevice, randn } from 'tilegrad'
+   * const device = await openDevice('js')
+   * const x = randn([100, 100], { device })
+   * await x.matmul(x).sum().item()
+   * await device.trim()
+   * const { poolBytes, arenaBytes, packedBytes, scratchBytes } = device.stats()
+   * console.log(poolBytes, arenaBytes, packedBytes, scratchBytes) // 0 0 0 0
+   * ```
+   */
+  trim(): Promise<void> {
+    refuseTracing('trim()', 'call it outside')
+    return this.#trim()
+  }
+
+  async #trim(): Promise<void> {
+    this.#checkOpen()
+    this.flush()
+    await this.backend.trim()
+  }
+
+  /**
    * Finishes pending work and frees all memory. Tensors of the device can no longer be used (`ERR_DEVICE_LOST`).
    * Closing twice is fine.
    *
-   * @throws the first error of pending work that nobody has read
+   * @param options how long to wait; the device goes on closing after that
+   * @throws the first error of pending work that nobody has read; `ERR_TIMEOUT`, `ERR_ABORTED`
    */
-  close(): Promise<void> {
+  close(options?: WaitOptions): Promise<void> {
     refuseTracing('closing a device', 'close it outside')
+    if (options === undefined) return (this.#closing ??= this.#close())
+    return this.#closeWithin(options)
+  }
+
+  async #closeWithin(options: WaitOptions): Promise<void> {
+    const deadline = Deadline.from('close', options)
     this.#closing ??= this.#close()
-    return this.#closing
+    await this.wait(this.#closing, deadline, {
+      what: `the ${this.kind} device was not closed`,
+      advice: 'it closes when it is done, and process.exit() need not wait for that',
+    })
+  }
+
+  /** @internal Waits for work of the backend, if there is any left, no longer than until a deadline. */
+  async wait(work: Promise<void> | undefined, deadline: Deadline | undefined, awaited: Awaited): Promise<void> {
+    if (work === undefined) return
+    // An error that is told to nobody is still one that nobody has read.
+    const late = (error: unknown): void => {
+      if (error instanceof TilegradError) this.#late ??= error
+    }
+    await (deadline === undefined ? work : deadline.wait(work, awaited, late))
+  }
+
+  #tellLate(): void {
+    const error = this.#late
+    this.#late = undefined
+    if (error !== undefined) throw error
   }
 
   async #close(): Promise<void> {
@@ -128,6 +207,7 @@ export class Device {
       this.recorder.close()
       await this.backend.close()
     }
+    this.#tellLate()
   }
 
   #checkOpen(): void {

@@ -7,6 +7,7 @@
 import { inspect } from 'node:util'
 import { backward } from './autograd/backward.ts'
 import type { Node } from './autograd/tape.ts'
+import { type Awaited, Deadline, type WaitOptions } from './deadline.ts'
 import { type Device, checkDevice } from './device.ts'
 import { type DataTypes, type Dtype, type TypedArray, allocate } from './dtype.ts'
 import { TilegradError, checkOptions, expected } from './errors.ts'
@@ -181,63 +182,95 @@ export class Tensor {
    * The elements in row-major order, in a fresh typed array. Waits for the work that leads to them, without blocking
    * the event loop on native devices.
    *
-   * @throws `ERR_DISPOSED`; whatever went wrong while computing this tensor
+   * @param options how long to wait. The work goes on after that and can be read later; on `js` it is always done
+   * @throws `ERR_DISPOSED`; whatever went wrong while computing this tensor; `ERR_TIMEOUT`, `ERR_ABORTED`
+   *
+   * @example
+   * ```ts
+   * import { TilegradError, randn } from 'tilegrad'
+   * const y = randn([512, 512]).matmul(randn([512, 512]))
+   * try {
+   *   console.log((await y.data({ timeout: 1000, signal: AbortSignal.timeout(2000) })).length) // 262144
+   * } catch (error) {
+   *   if (!(error instanceof TilegradError && error.code === 'ERR_TIMEOUT')) throw error
+   *   console.log('busy: answer without it, read again later')
+   * }
+   * ```
    */
-  data(): Promise<TypedArray> {
+  data(options: WaitOptions = {}): Promise<TypedArray> {
     this.#refuseReading()
-    return this.#read()
+    return this.#read('data', options)
   }
 
-  async #read(): Promise<TypedArray> {
+  async #read(op: string, options: WaitOptions): Promise<TypedArray> {
+    const deadline = Deadline.from(op, options)
     const { value } = this
     const into = allocate(this.dtype, this.size)
     if (this.size === 0) return into
     this.device.flush()
-    // Until the copy is there, collection of this handle must not free the slot.
+    const copied = this.device.backend.read(value.slot, into)
+    if (copied === undefined) return into
+    // Until the copy is there, collection of this handle must not free the slot, whether or not anybody still waits.
     value.retain()
-    try {
-      await this.device.backend.read(value.slot, into)
-    } finally {
-      value.release()
-    }
+    const release = (): void => value.release()
+    copied.then(release, release)
+    await this.device.wait(copied, deadline, this.#awaited())
     return into
   }
 
-  /** {@link data}, blocking the event loop until it is there. For scripts and tests. */
-  dataSync(): TypedArray {
+  /**
+   * {@link data}, blocking the event loop until it is there. For scripts and tests.
+   *
+   * @param options.timeout as for {@link data}, looked at every 20 ms
+   */
+  dataSync(options: Pick<WaitOptions, 'timeout'> = {}): TypedArray {
     this.#refuseReading()
+    const deadline = Deadline.from('dataSync', options)
     const { value } = this
     const into = allocate(this.dtype, this.size)
     if (this.size === 0) return into
     this.device.flush()
-    this.device.backend.readSync(value.slot, into)
+    const there = this.device.backend.readSync(value.slot, into, deadline?.end)
+    if (!there && deadline !== undefined) throw deadline.timeout(this.#awaited())
     return into
   }
 
-  /** The elements as nested arrays; booleans for `bool`, a bare number for rank 0. */
-  array(): Promise<NestedArray> {
+  #awaited(): Awaited {
+    return {
+      what: `the ${this.dtype} tensor of shape ${showShape(this.shape)} was not there`,
+      advice: 'read again later, or allow more time',
+    }
+  }
+
+  /**
+   * The elements as nested arrays; booleans for `bool`, a bare number for rank 0.
+   *
+   * @param options as for {@link data}
+   */
+  array(options: WaitOptions = {}): Promise<NestedArray> {
     this.#refuseReading()
-    return this.#read().then((data) => nest(data, this.shape, this.dtype))
+    return this.#read('array', options).then((data) => nest(data, this.shape, this.dtype))
   }
 
   /**
    * The one element as a number.
    *
-   * @throws `ERR_SHAPE` unless there is exactly one
+   * @param options as for {@link data}
+   * @throws `ERR_SHAPE` unless there is exactly one; what {@link data} throws
    */
-  item(): Promise<number> {
+  item(options: WaitOptions = {}): Promise<number> {
     this.#refuseReading()
-    return this.#item()
+    return this.#item(options)
   }
 
-  async #item(): Promise<number> {
+  async #item(options: WaitOptions): Promise<number> {
     if (this.size !== 1) {
       throw new TilegradError(
         'ERR_SHAPE',
         `item: the tensor has shape ${showShape(this.shape)}, not one element; use data()`,
       )
     }
-    return (await this.#read())[0]!
+    return (await this.#read('item', options))[0]!
   }
 
   /** A copy on another device, or this tensor when it is there already. Gradients do not flow through it. */
@@ -250,7 +283,7 @@ export class Tensor {
     if (device === this.device) return this
     checkDevice('to', device)
     device.checkDtype('to', this.dtype)
-    const data = await this.#read()
+    const data = await this.#read('to', {})
     const copy = new Tensor(device, device.recorder.upload(this.dtype, this.shape, data))
     copy.requiresGrad = this.#requiresGrad && this.node === null
     return copy

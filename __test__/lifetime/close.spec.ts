@@ -70,6 +70,7 @@ for (const { kind } of DEVICES) {
       item: () => loss.item(),
       to: () => x.to(other),
       sync: () => device.sync(),
+      trim: () => device.trim(),
       stateDict: () => layer.stateDict(),
       'optimizer.stateDict': () => optimizer.stateDict(),
     }

@@ -10,18 +10,32 @@ import type { Dtype, TypedArray } from '../dtype.ts'
 /** The devices there are. */
 export type DeviceKind = 'gpu' | 'cpu' | 'js'
 
-/** Counters of a device. Bytes are those of device memory, host copies not included. */
+/**
+ * Counters of a device. Bytes are those of device memory, host copies not included. What a device holds is the sum of
+ * `liveBytes`, `arenaBytes`, `poolBytes` and `packedBytes`; a memory limit bounds it.
+ */
 export interface BackendStats {
   /** Slots that hold memory or an error. */
   readonly liveSlots: number
   /** Bytes held by live slots; memory shared by views counts once. */
   readonly liveBytes: number
-  /** Highest sum of live, arena and scratch bytes so far. */
+  /** Bytes of intermediates: those of the largest program that ran lately, kept for the next run. 0 on `js`, which uses the pool. */
+  readonly arenaBytes: number
+  /** Highest sum of live and arena bytes so far. */
   readonly peakBytes: number
-  /** Bytes kept for reuse. */
+  /** Bytes that have been freed and are kept for reuse. */
   readonly poolBytes: number
-  /** Bytes of prepacked weights. */
+  /** Bytes of weights in the order in which products read them: copies that `cpu` makes of what is used again unchanged. */
   readonly packedBytes: number
+  /**
+   * Bytes besides, that make kernels and transfers faster and belong to no device alone: packing buffers of the threads of
+   * this process (`cpu`, `js`), staging buffers of the GPU (`gpu`). Devices that share them count the same bytes.
+   */
+  readonly scratchBytes: number
+  /** Submissions, uploads and reads that wait or run. 0 on `js`. */
+  readonly queuedJobs: number
+  /** Bytes of the uploads among them. On `cpu` they are counted as live too, unless memory was short. */
+  readonly queuedBytes: number
   /** Plans in the cache. */
   readonly plans: number
   /** Streams that found their plan in the cache. */
@@ -60,11 +74,13 @@ export interface Backend {
   write(slot: number, dtype: Dtype, data: TypedArray): void
   /** Copies a slot to the host once all work before it is done; `undefined` when it already has. Rejects for a poisoned slot. */
   read(slot: number, into: TypedArray): Promise<void> | undefined
-  /** The same, waiting. */
-  readSync(slot: number, into: TypedArray): void
+  /** The same, waiting until `until` (as `performance.now()` counts); false when that has passed. */
+  readSync(slot: number, into: TypedArray, until?: number): boolean
   /** Resolves when all work submitted so far is done; rejects with the first error nobody has read. */
   sync(): Promise<void>
   stats(): BackendStats
+  /** Gives back all memory that only makes later work faster; resolves when that is done, after all work submitted so far. */
+  trim(): Promise<void>
   /** Finishes pending work, frees everything; rejects with the first error nobody has read. */
   close(): Promise<void>
 }

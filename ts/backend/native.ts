@@ -183,10 +183,14 @@ class NativeBackend implements Backend {
     }
   }
 
-  readSync(slot: number, into: TypedArray): void {
-    attempt(() => {
-      // In slices, between which a worker can be terminated.
-      while (!this.#binding.tryRead(this.#id, slot, into, true)) this.#binding.waitIdle(this.#id)
+  readSync(slot: number, into: TypedArray, until = Infinity): boolean {
+    return attempt(() => {
+      while (!this.#binding.tryRead(this.#id, slot, into, true)) {
+        if (performance.now() >= until) return false
+        // In slices, between which a worker can be terminated.
+        this.#binding.waitIdle(this.#id)
+      }
+      return true
     })
   }
 
@@ -197,6 +201,10 @@ class NativeBackend implements Backend {
 
   stats(): BackendStats {
     return attempt(() => this.#binding.stats(this.#id))
+  }
+
+  async trim(): Promise<void> {
+    await settled(attempt(() => this.#binding.trim(this.#id)))
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,7 @@ import type { Backend, BackendOptions, BackendStats, ProgramInfo } from '../back
 import type { Dtype, TypedArray } from '../../dtype.ts'
 import { TilegradError } from '../../errors.ts'
 import { type Program, type Stream, readStream } from '../../program/decode.ts'
+import { freeScratch, scratchBytes } from './gemm.ts'
 import { Memory } from './memory.ts'
 import { type Plan, PlanCache, makePlan } from './plan.ts'
 import { type Held, arrayOver, run } from './run.ts'
@@ -122,7 +123,7 @@ export class JsBackend implements Backend {
     return undefined
   }
 
-  readSync(slot: number, into: TypedArray): void {
+  readSync(slot: number, into: TypedArray): boolean {
     this.#checkOpen()
     const held = this.#find(slot)
     if (held instanceof TilegradError) {
@@ -136,6 +137,7 @@ export class JsBackend implements Backend {
       )
     }
     into.set(held.data)
+    return true
   }
 
   sync(): Promise<void> {
@@ -150,13 +152,23 @@ export class JsBackend implements Backend {
     return {
       liveSlots: this.#slots.size,
       liveBytes,
+      arenaBytes: 0,
       peakBytes,
       poolBytes,
       packedBytes: 0,
+      scratchBytes: scratchBytes(),
+      queuedJobs: 0,
+      queuedBytes: 0,
       plans: this.#plans.size,
       planHits: this.#plans.hits,
       planMisses: this.#plans.misses,
     }
+  }
+
+  trim(): Promise<void> {
+    this.#memory.clear()
+    freeScratch()
+    return Promise.resolve()
   }
 
   close(): Promise<void> {

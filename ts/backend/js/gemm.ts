@@ -49,6 +49,16 @@ function reserve(): void {
   waiting = new Float64Array(GROUP * MOST_COLUMNS)
 }
 
+/** Bytes of the buffers. */
+export function scratchBytes(): number {
+  return packedA.byteLength + packedB.byteLength + waiting.byteLength
+}
+
+/** Lets go of the buffers; the next product makes them anew. */
+export function freeScratch(): void {
+  packedA = packedB = waiting = new Float64Array(0)
+}
+
 /** Z = AB with A [m, k] and B [k, n]; `store` sees every element of Z exactly once. */
 export function gemm(m: number, n: number, k: number, a: Matrix, b: Matrix, store: Store): void {
   reserve()
