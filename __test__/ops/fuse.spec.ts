@@ -86,6 +86,52 @@ const CHAINS: Readonly<Record<string, Run>> = {
         .add(1),
     ]
   },
+  'reductions of chains': (device) =>
+    [[1009], [7, 1031], [300, 37], [5, 33, 40], [2, 0, 3], [1, 1], [1100, 3]].flatMap((shape) => {
+      const a = upload(random('f32', shape), device)
+      const b = upload(random('f32', shape.slice(1), { salt: 1 }), device)
+      const column = upload(random('f32', [shape[0]!, ...shape.slice(1).map(() => 1)], { salt: 2 }), device)
+      const terms = (): Tensor => a.sub(b).square().mul(column).add(0.5)
+      const axes = [undefined, ...shape.keys()]
+      return axes.flatMap((axis) => [
+        terms().sum(axis),
+        terms().mean(axis),
+        ...(shape.includes(0) ? [] : [terms().neg().max(axis), terms().mul(a.sign()).min(axis)]),
+      ])
+    }),
+  'chains behind products': (device) =>
+    [
+      [1, 5, 3],
+      [33, 65, 31],
+      [64, 1, 257],
+      [7, 0, 16],
+      [0, 4, 5],
+      [130, 300, 4],
+      [300, 40, 520],
+    ].flatMap(([m, k, n]) => {
+      const x = upload(random('f32', [m!, k!]), device)
+      const w = upload(random('f32', [k!, n!], { salt: 1 }), device)
+      const row = upload(random('f32', [n!], { salt: 2 }), device)
+      const column = upload(random('f32', [m!, 1], { salt: 3 }), device)
+      const mask = upload(random('f32', [m!, n!], { salt: 4 }), device)
+      const kept = x.matmul(w).mul(0.5)
+      return [
+        x.matmul(w).gelu().mul(mask).add(row),
+        linear(x, w, row, { activation: 'relu' }).mul(column).sub(mask),
+        linear(x, w).greater(row),
+        x.matmul(w).cast('i32').add(1),
+        kept,
+        kept.exp().add(mask),
+        x.matmul(w).sub(mask).square().mean(),
+      ]
+    }),
+  'chains behind batched products': (device) => {
+    const q = upload(random('f32', [3, 2, 17, 8]), device)
+    const k = upload(random('f32', [3, 1, 19, 8], { salt: 1 }), device)
+    const mask = upload(random('f32', [17, 19], { salt: 2 }), device)
+    const scores = q.matmul(k, { transposeB: true })
+    return [scores.mul(0.3).add(mask), q.matmul(k, { transposeB: true }).add(mask).softmax()]
+  },
   'nothing and one': (device) =>
     [[0], [1], [], [3, 0]].map((shape) => upload(random('f32', shape), device).mul(2).add(1).exp()),
   'special values': (device) => {

@@ -75,7 +75,7 @@ fn linear(bench: &Bench, k: usize, n: usize, batches: &[usize]) {
     for &m in batches {
         let (x, mut y) = (values(m * k), vec![0.0; m * n]);
         let x = Matrix::new(&x, m, k);
-        let epilogue = || Epilogue { bias: Some(&bias), activation: Activation::Relu, z: None };
+        let epilogue = || Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::NONE };
         bench.case(&format!("relu(XW+b) {m} packed"), 2 * m * k * n, |cpu| {
             gemm(cpu, black_box(x), &packed, black_box(&mut y), epilogue()).unwrap();
         });
@@ -93,7 +93,7 @@ fn training(bench: &Bench, m: usize) {
         let (mut y, mut dx, mut dw) = (vec![0.0; m * n], vec![0.0; m * k], vec![0.0; k * n]);
         let operations = 2 * m * k * n;
         bench.case(&format!("forward {m},{k},{n}"), operations, |cpu| {
-            let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, z: None };
+            let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::NONE };
             gemm(cpu, black_box(x), w, black_box(&mut y), epilogue).unwrap();
         });
         bench.case(&format!("dX {m},{k},{n}"), operations, |cpu| {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::elementwise::Source;
 use super::reduce::{Term, sums};
 use super::share::Shared;
 use super::{Cpu, math};
@@ -30,7 +31,8 @@ pub fn squared_norm(cpu: &Cpu, tensors: &[&[u32]]) -> f32 {
     let mut total = 0.0;
     for x in tensors {
         let mut sum = [0];
-        sums(cpu, x, Middle { outer: 1, count: x.len(), inner: 1 }, Term::Square, &mut sum);
+        let all = Middle { outer: 1, count: x.len(), inner: 1 };
+        sums(cpu, Source::Words(x), all, Term::Square, &mut sum);
         total += f64::from(f32::from_bits(sum[0]));
     }
     total as f32

@@ -48,6 +48,15 @@ unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: the only access is `part`, whose callers promise disjoint ranges: no element is reached from two threads.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+/// Copies stand for the same slice: whoever asks for a part promises that no other is alive in any of them.
+impl<T> Copy for Shared<'_, T> {}
+
 impl<'a, T> Shared<'a, T> {
     pub(super) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }

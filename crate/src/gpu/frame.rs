@@ -85,6 +85,7 @@ impl Frame {
                 (value.map(|value| &value.storage.storage), offset + value.map_or(0, |value| value.offset))
             }
             Base::Allocation(index) => (self.allocations.get(index as usize).and_then(Option::as_ref), offset),
+            Base::Nowhere => (None, offset),
         };
         let storage = storage.ok_or_else(|| Error::Internal("an operand is not bound".into()))?;
         match offset.checked_add(operand.numel) {
@@ -140,7 +141,7 @@ impl Frame {
                     }
                     (made.as_ref().map(Arc::clone).ok_or_else(unbound)?, offset)
                 }
-                Base::Arena => return Err(Error::Internal("an output lies in the arena".into())),
+                Base::Arena | Base::Nowhere => return Err(Error::Internal("an output lies in the arena".into())),
             };
             contents.push(Content::Value(Value { storage, offset, numel, dtype }));
         }

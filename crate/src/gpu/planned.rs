@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::kernels::shader::Aligned;
-use super::kernels::{Prepared, Target, limits, prepare};
+use super::kernels::{Prepared, Target, limits, limits_before, prepare};
 use super::physical::Gpu;
 use super::traits::Traits;
 use crate::device::Place;
@@ -39,7 +39,8 @@ impl Planned {
     /// Words that are no program; no memory to plan one.
     pub fn new(code: &[u32], fuse: bool, traits: &Traits) -> Result<Self> {
         let program = Program::decode(code)?;
-        let plan = Plan::new(&program, Options { fuse, in_place: true, limits: limits(traits) })?;
+        let (limits, before) = (limits(traits), Some(limits_before(traits)));
+        let plan = Plan::new(&program, Options { fuse, before, after: Some(limits), in_place: true, limits })?;
         Ok(Self { program, plan, steps: RefCell::default() })
     }
 

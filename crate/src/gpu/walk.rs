@@ -14,7 +14,7 @@ use super::physical::{Gpu, Run};
 use super::planned::{Planned, Steps};
 use crate::device::Failure;
 use crate::error::Result;
-use crate::plan::{Chain, Kernel, Operand, Step, StepKind};
+use crate::plan::{Chain, Fused, Kernel, Operand, Step, StepKind};
 
 impl Engine {
     /// Records all steps of a bound plan.
@@ -26,6 +26,7 @@ impl Engine {
             let result = match &step.kind {
                 StepKind::Chain(chain) => run_chain(gpu, step, chain, prepared, frame),
                 StepKind::Kernel(kernel) => self.kernel(gpu, planned, step, kernel, prepared, frame),
+                StepKind::Fused(fused) => self.fused(gpu, planned, step, fused, prepared, frame),
             };
             if let Err(error) = result {
                 gpu.health.check()?;
@@ -77,12 +78,49 @@ impl Engine {
         }
         Ok(())
     }
+
+    fn fused(
+        &mut self,
+        gpu: &mut Gpu,
+        planned: &Planned,
+        step: &Step,
+        fused: &Fused,
+        prepared: &Prepared,
+        frame: &mut Frame,
+    ) -> Result<()> {
+        let outputs = &fused.kernel.outputs;
+        let failure = fused.reads().find_map(|operand| frame.bound.failure(operand)).cloned();
+        let mut behind = fused.after.iter().flat_map(|after| &after.chain.inputs);
+        if failure.is_none() && behind.all(|operand| frame.bound.failure(operand).is_none()) {
+            if let Some(taint) = union(fused.reads().filter_map(|operand| frame.tainted(operand))) {
+                for output in outputs {
+                    frame.taint(output.value, &taint);
+                }
+            }
+            if let Some(after) = &fused.after {
+                missing(&after.chain, frame);
+            }
+            let run = Run { frame, cell: 0, gate: 0 };
+            return prepared.calls.iter().try_for_each(|call| gpu.record(call, &run));
+        }
+        // One after the other, each as far as its operands exist.
+        if let Some(failure) = failure {
+            for output in outputs {
+                frame.bound.fail(output.value, &failure);
+            }
+        } else {
+            let alone = prepare_now(gpu, step, StepKind::Kernel(fused.kernel.clone()), frame)?;
+            self.kernel(gpu, planned, step, &fused.kernel, &alone, frame)?;
+        }
+        let Some(after) = &fused.after else { return Ok(()) };
+        let alone = prepare_now(gpu, step, StepKind::Chain(after.chain.clone()), frame)?;
+        run_chain(gpu, step, &after.chain, &alone, frame)
+    }
 }
 
-/// Records a chain, or what of it can be had.
-fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, frame: &mut Frame) -> Result<()> {
-    // Per output, the first input it depends on that does not exist, and what the others may suffer from.
-    let mut missing: Vec<Option<Arc<Failure>>> = Vec::with_capacity(chain.outputs.len());
+/// What the operands of a chain do to its outputs: the first that does not exist, and what the others may suffer from.
+fn missing(chain: &Chain, frame: &mut Frame) -> Vec<Option<Arc<Failure>>> {
+    let mut missing = Vec::with_capacity(chain.outputs.len());
     for output in &chain.outputs {
         let inputs = || {
             let depends = |(i, _): &(usize, &Operand)| output.depends_on >> i & 1 == 1;
@@ -93,14 +131,25 @@ fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, fra
             frame.taint(output.operand.value, &taint);
         }
     }
+    missing
+}
+
+/// Prepares for this run a step that is not the plan's: rare enough to be done again.
+fn prepare_now(gpu: &Gpu, step: &Step, kind: StepKind, frame: &Frame) -> Result<Prepared> {
+    let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
+    prepare(&Step { kind, ..*step }, target)
+}
+
+/// Records a chain, or what of it can be had.
+fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, frame: &mut Frame) -> Result<()> {
+    let missing = missing(chain, frame);
     let part;
     let calls = if missing.iter().all(Option::is_none) {
         &prepared.calls
     } else if missing.iter().any(Option::is_none) {
-        // Rare enough to be prepared again, for the results that can be had.
+        // For the results that can be had.
         let kind = StepKind::Chain(chain.part(|output| missing.get(output).is_some_and(Option::is_none)));
-        let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
-        part = prepare(&Step { kind, ..*step }, target)?;
+        part = prepare_now(gpu, step, kind, frame)?;
         &part.calls
     } else {
         &Vec::new()
@@ -135,5 +184,6 @@ fn results(step: &Step) -> Box<dyn Iterator<Item = &Operand> + '_> {
     match &step.kind {
         StepKind::Chain(chain) => Box::new(chain.outputs.iter().map(|output| &output.operand)),
         StepKind::Kernel(kernel) => Box::new(kernel.outputs.iter()),
+        StepKind::Fused(fused) => Box::new(fused.results()),
     }
 }

@@ -1,11 +1,11 @@
 //! From a program to a plan: liveness, groups, lifetimes, places, steps.
 
 use super::arena::{self, Block};
-use super::fuse::{self, Draft, Group};
+use super::fuse::{self, Around, Draft, Group};
 use super::live::{Live, is_whole, root};
 use super::{
-    Base, Chain, ChainOperand, ChainOutput, Input, Kernel, Location, Operand, Options, Plan, Step, StepKind, cost,
-    no_memory, table,
+    After, Base, Chain, ChainOperand, ChainOutput, Fused, Input, Kernel, Location, NO_VALUE, Operand, Options, Plan,
+    Step, StepKind, cost, no_memory, table,
 };
 use crate::error::Result;
 use crate::program::{Program, RegisterId};
@@ -13,8 +13,8 @@ use crate::program::{Program, RegisterId};
 impl Plan {
     /// Plans a program. It fails only for want of memory.
     pub fn new(program: &Program, options: Options) -> Result<Self> {
-        let live = Live::of(program)?;
-        let groups = fuse::group(program, &live, options)?;
+        let mut live = Live::of(program)?;
+        let groups = fuse::group(program, &mut live, options)?;
         let mut places = Places::new(program, &live)?;
         for (step, group) in groups.iter().enumerate() {
             places.visit(group, step as u32, options.in_place)?;
@@ -24,8 +24,12 @@ impl Plan {
         steps.try_reserve_exact(groups.len()).map_err(|_| no_memory())?;
         for (number, group) in groups.into_iter().enumerate() {
             steps.push(match group {
-                Group::Chain(draft) => places.chain(draft, number as u32),
-                Group::Kernel(instruction) => places.kernel(instruction)?,
+                Group::Chain(draft) => {
+                    let chain = places.chain(draft, number as u32);
+                    let instruction = chain.ops.first().map_or(0, |op| op.instruction);
+                    Step { instruction, nanoseconds: cost::chain(&chain), kind: StepKind::Chain(chain) }
+                }
+                Group::Around(around) => places.around(*around, number as u32)?,
             });
         }
         let mut mutated = table(program.registers().len(), false)?;
@@ -88,7 +92,7 @@ impl<'a> Places<'a> {
             program,
             live,
             of_root: table(registers, Place::None)?,
-            numbers: table(registers, u32::MAX)?,
+            numbers: table(registers, NO_VALUE)?,
             values: 0,
             allocations: Vec::new(),
             blocks: Vec::new(),
@@ -110,13 +114,7 @@ impl<'a> Places<'a> {
     /// Notes what a step reads and finds places for what it writes.
     fn visit(&mut self, group: &Group, step: u32, in_place: bool) -> Result<()> {
         match group {
-            Group::Kernel(number) => {
-                let instruction = &self.program.instructions()[*number as usize];
-                for &operand in self.program.operands(instruction).iter().flatten() {
-                    self.read(operand, step);
-                }
-                self.program.results(instruction).try_for_each(|result| self.write(result, step))
-            }
+            Group::Around(around) => self.visit_around(around, step),
             Group::Chain(draft) => {
                 draft.inputs.iter().for_each(|&operand| self.read(operand, step));
                 let mut taken = 0_u32;
@@ -135,6 +133,33 @@ impl<'a> Places<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn visit_around(&mut self, around: &Around, step: u32) -> Result<()> {
+        let instruction = &self.program.instructions()[around.instruction as usize];
+        for &operand in self.program.operands(instruction).iter().flatten() {
+            self.read(operand, step);
+        }
+        if let Some(before) = &around.before {
+            before.inputs.iter().for_each(|&operand| self.read(operand, step));
+        }
+        let mut replaced = None;
+        if let Some(after) = &around.after {
+            after.draft.inputs.iter().for_each(|&operand| self.read(operand, step));
+            for &op in &after.draft.stored {
+                self.write(after.draft.results[usize::from(op)], step)?;
+            }
+            if let Some(taker) = after.taker() {
+                self.reuses.try_reserve(1).map_err(|_| no_memory())?;
+                self.reuses.push((step, taker, after.input));
+                let product = self.program.results(instruction).start + u32::from(after.result);
+                let place = self.of_root[after.draft.results[usize::from(taker)] as usize];
+                self.enter(product, place);
+                replaced = Some(product);
+            }
+        }
+        let mut results = self.program.results(instruction).filter(|&result| Some(result) != replaced);
+        results.try_for_each(|result| self.write(result, step))
     }
 
     fn read(&mut self, register: RegisterId, step: u32) {
@@ -203,8 +228,7 @@ impl<'a> Places<'a> {
             Place::Input(index) => (Base::Input(index), 0),
             Place::Allocation(index) => (Base::Allocation(index), 0),
             Place::Block(block) => (Base::Arena, self.offsets[block as usize]),
-            // Only asked of registers that are in memory.
-            Place::None => (Base::Arena, 0),
+            Place::None => (Base::Nowhere, 0),
         };
         Operand {
             register,
@@ -216,22 +240,38 @@ impl<'a> Places<'a> {
         }
     }
 
-    fn kernel(&self, number: u32) -> Result<Step> {
+    fn around(&self, around: Around, step: u32) -> Result<Step> {
+        let Around { instruction, before, after } = around;
+        let kernel = self.kernel(instruction)?;
+        if before.is_none() && after.is_none() {
+            return Ok(Step { instruction, nanoseconds: cost::kernel(&kernel), kind: StepKind::Kernel(kernel) });
+        }
+        let fused = Fused {
+            kernel,
+            before: before.map(|draft| self.chain(draft, step)),
+            after: after.map(|after| {
+                let chain = self.chain(after.draft, step);
+                After { result: after.result, input: after.input, chain }
+            }),
+        };
+        Ok(Step { instruction, nanoseconds: cost::fused(&fused), kind: StepKind::Fused(Box::new(fused)) })
+    }
+
+    fn kernel(&self, number: u32) -> Result<Kernel> {
         let instruction = &self.program.instructions()[number as usize];
         let operands = self.program.operands(instruction);
         let mut inputs = Vec::new();
         inputs.try_reserve_exact(operands.len()).map_err(|_| no_memory())?;
         inputs.extend(operands.iter().map(|operand| operand.map(|register| self.operand(register))));
-        let kernel = Kernel {
+        Ok(Kernel {
             op: instruction.op.clone(),
             inputs,
             outputs: self.program.results(instruction).map(|register| self.operand(register)).collect(),
             mutates: instruction.row.mutates,
-        };
-        Ok(Step { instruction: number, nanoseconds: cost::kernel(&kernel), kind: StepKind::Kernel(kernel) })
+        })
     }
 
-    fn chain(&self, draft: Draft, step: u32) -> Step {
+    fn chain(&self, draft: Draft, step: u32) -> Chain {
         let first = self.reuses.partition_point(|&(other, ..)| other < step);
         let reuses = || self.reuses.iter().skip(first).take_while(|&&(other, ..)| other == step);
         let output = |op: u8| ChainOutput {
@@ -240,14 +280,12 @@ impl<'a> Places<'a> {
             depends_on: draft.depends_on[usize::from(op)],
             in_place_of: reuses().find(|&&(_, by, _)| by == op).map(|&(_, _, input)| input),
         };
-        let chain = Chain {
+        Chain {
             dims: draft.dims,
             numel: draft.numel,
             inputs: draft.inputs.iter().map(|&register| self.operand(register)).collect(),
             outputs: draft.stored.iter().map(|&op| output(op)).collect(),
             ops: draft.ops,
-        };
-        let instruction = chain.ops.first().map_or(0, |op| op.instruction);
-        Step { instruction, nanoseconds: cost::chain(&chain), kind: StepKind::Chain(chain) }
+        }
     }
 }

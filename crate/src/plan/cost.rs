@@ -1,7 +1,7 @@
 //! Estimates of time on one thread. They decide one thing: whether a run is short enough to be done at once, without a
 //! thread (tens of microseconds); nothing about results hangs on them, so round figures of a modest machine do.
 
-use super::{Chain, ChainOp, Kernel, Operand};
+use super::{Chain, ChainOp, Fused, Kernel, Operand};
 use crate::cpu::activation::Activation;
 use crate::program::op::{BinaryOp, ElementOp, Op, UnaryOp};
 
@@ -61,6 +61,15 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
         _ => 0,
     };
     nanoseconds(traffic.saturating_add(extra))
+}
+
+/// Nanoseconds of an instruction with its chains: what lies between them is not written and read again.
+pub(super) fn fused(fused: &Fused) -> u64 {
+    let chains = fused.before.iter().chain(fused.after.iter().map(|after| &after.chain));
+    chains.fold(kernel(&fused.kernel), |sum, part| {
+        let saved = STEP + 2 * MEMORY * part.numel as u64 / 1000;
+        sum.saturating_add(chain(part)).saturating_sub(saved)
+    })
 }
 
 fn elements(operand: &Operand) -> u64 {

@@ -7,6 +7,7 @@
 //! `full`, and `expand` of it, are no work: who reads one elementwise gets the scalar itself. Only where something else
 //! needs the elements are they written.
 
+use super::attach::{Attached, attach};
 use super::live::{Live, is_whole, root};
 use super::{ChainOp, ChainOperand, Limits, MAX_CHAIN_OPS, Options, table};
 use crate::dtype::Dtype;
@@ -18,8 +19,30 @@ use crate::shape::Dims;
 /// A step without places.
 pub(super) enum Group {
     Chain(Draft),
-    /// Any other instruction, by number.
-    Kernel(u32),
+    /// Any other instruction.
+    Around(Box<Around>),
+}
+
+/// An instruction that is not elementwise, and what has been attached to it.
+pub(super) struct Around {
+    pub(super) instruction: u32,
+    pub(super) before: Option<Draft>,
+    pub(super) after: Option<Behind>,
+}
+
+/// A chain behind an instruction: applied to this result, which is this input of it.
+pub(super) struct Behind {
+    pub(super) result: u8,
+    pub(super) input: u8,
+    pub(super) draft: Draft,
+}
+
+impl Behind {
+    /// The instruction of the chain whose result takes the place of the product: the last that is computed from it.
+    pub(super) fn taker(&self) -> Option<u8> {
+        let depends = |op: &u8| self.draft.depends_on[usize::from(*op)] >> self.input & 1 == 1;
+        self.draft.stored.iter().copied().rfind(depends)
+    }
 }
 
 /// A chain without places.
@@ -38,7 +61,16 @@ pub(super) struct Draft {
 }
 
 /// Groups the instructions that run, in order.
-pub(super) fn group(program: &Program, live: &Live, options: Options) -> Result<Vec<Group>> {
+pub(super) fn group(program: &Program, live: &mut Live, options: Options) -> Result<Vec<Group>> {
+    let Attached { groups, later } = grouped(program, live, options)?;
+    for (root, number) in later {
+        let last = &mut live.last_read[root as usize];
+        *last = number.max(*last);
+    }
+    Ok(groups)
+}
+
+fn grouped(program: &Program, live: &Live, options: Options) -> Result<Attached> {
     let Options { fuse, limits, .. } = options;
     let registers = program.registers().len();
     let mut fuser = Fuser {
@@ -57,7 +89,8 @@ pub(super) fn group(program: &Program, live: &Live, options: Options) -> Result<
         let result = program.results(instruction).start;
         let Op::Element(op) = instruction.op else {
             fuser.close(&mut open)?;
-            fuser.push(Group::Kernel(number as u32))?;
+            let around = Around { instruction: number as u32, before: None, after: None };
+            fuser.push(Group::Around(Box::new(around)))?;
             continue;
         };
         if fuse {
@@ -74,12 +107,16 @@ pub(super) fn group(program: &Program, live: &Live, options: Options) -> Result<
         open.push(number as u32);
     }
     fuser.close(&mut open)?;
-    Ok(fuser.groups)
+    let groups = std::mem::take(&mut fuser.groups);
+    if !fuse {
+        return Ok(Attached { groups, later: Vec::new() });
+    }
+    attach(&fuser, options, groups)
 }
 
-struct Fuser<'a> {
-    program: &'a Program,
-    live: &'a Live,
+pub(super) struct Fuser<'a> {
+    pub(super) program: &'a Program,
+    pub(super) live: &'a Live,
     limits: Limits,
     /// By root: the scalar that every element is.
     scalars: Vec<Option<(u32, Dtype)>>,
@@ -147,7 +184,7 @@ impl Fuser<'_> {
     /// One chain of these instructions, or two of their halves where it would have too many operands, results or scalars.
     fn chains(&mut self, instructions: &[u32]) -> Result<()> {
         let draft = self.draft(instructions);
-        if instructions.len() <= 1 || self.fits(&draft) {
+        if instructions.len() <= 1 || self.fits(&draft, self.limits, &[]) {
             return self.push(Group::Chain(draft));
         }
         let (one, other) = instructions.split_at(instructions.len() / 2);
@@ -155,20 +192,23 @@ impl Fuser<'_> {
         self.chains(other)
     }
 
-    fn fits(&self, draft: &Draft) -> bool {
-        let Limits { inputs, outputs, scalars, bindings, binding } = self.limits;
+    /// Whether a chain keeps limits, with `others` bound beside it.
+    pub(super) fn fits(&self, draft: &Draft, limits: Limits, others: &[RegisterId]) -> bool {
+        let Limits { inputs, outputs, scalars, bindings, binding } = limits;
         let mut taken: Vec<_> = draft.ops.iter().flat_map(ChainOp::scalars).collect();
         taken.sort_unstable_by_key(|&(scalar, dtype)| (scalar, dtype as u32));
         taken.dedup();
         let bindings_of = |numel: usize| numel.div_ceil(binding).max(1);
-        let read = draft.inputs.iter().map(|&input| bindings_of(self.program.register(input).numel)).sum::<usize>();
+        let read = draft.inputs.iter().chain(others);
+        let read = read.map(|&input| bindings_of(self.program.register(input).numel)).sum::<usize>();
         draft.inputs.len() <= inputs
             && draft.stored.len() <= outputs
             && taken.len() <= scalars
             && read + draft.stored.len() * bindings_of(draft.numel) <= bindings
     }
 
-    fn draft(&self, instructions: &[u32]) -> Draft {
+    /// A chain of these instructions.
+    pub(super) fn draft(&self, instructions: &[u32]) -> Draft {
         let last = instructions.last().copied().unwrap_or_default();
         let mut draft = Draft {
             dims: Dims::default(),

@@ -10,6 +10,8 @@ pub(super) struct Live {
     pub(super) runs: Vec<bool>,
     /// By root: the last instruction that runs and reads it.
     pub(super) last_read: Vec<u32>,
+    /// By root: how many operands of instructions that run it is.
+    pub(super) reads: Vec<u32>,
     /// By root: whether an output slot shows it.
     pub(super) shown: Vec<bool>,
     /// By root: whether an instruction that runs and is not elementwise reads it.
@@ -24,6 +26,7 @@ impl Live {
         let mut live = Self {
             runs: table(program.instructions().len(), false)?,
             last_read: table(registers, 0)?,
+            reads: table(registers, 0)?,
             shown: table(registers, false)?,
             read_whole: table(registers, false)?,
             needed: table(registers, false)?,
@@ -37,7 +40,7 @@ impl Live {
         for (number, instruction) in program.instructions().iter().enumerate().rev() {
             live.runs[number] = live.worth_running(program, instruction);
             if live.runs[number] {
-                live.reads(program, number, instruction);
+                live.note(program, number, instruction);
             }
         }
         Ok(live)
@@ -51,10 +54,11 @@ impl Live {
         }
     }
 
-    fn reads(&mut self, program: &Program, number: usize, instruction: &Instruction) {
+    fn note(&mut self, program: &Program, number: usize, instruction: &Instruction) {
         for &operand in program.operands(instruction).iter().flatten() {
             let root = root(program, operand);
             self.needed[root] = true;
+            self.reads[root] += 1;
             self.last_read[root] = self.last_read[root].max(number as u32);
             self.read_whole[root] |= !matches!(instruction.op, Op::Element(_));
         }

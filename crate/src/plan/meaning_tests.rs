@@ -2,16 +2,18 @@
 //! every register in memory of its own; the plan in an arena full of garbage, chains in small pieces with every store done
 //! at once. What outputs and inputs hold in the end has to agree, as has which outputs are poisoned.
 
-use super::{Base, Chain, ChainOperand, Kernel, Limits, Operand, Options, Plan, StepKind};
+use super::{Base, Chain, ChainOperand, Fused, Kernel, Limits, NO_VALUE, Operand, Options, Plan, StepKind};
 use crate::program::op::ElementOp;
 use crate::program::testing::{Random, random_program};
 use crate::program::{Instruction, Op, Program};
 use crate::shape::strides;
+use std::ops::Range;
 
 /// What makes chains be cut.
 const TIGHT: Limits = Limits { inputs: 3, outputs: 2, scalars: 2, bindings: 8, binding: 20 };
 
-const FUSED: Options = Options { fuse: true, in_place: true, limits: Limits::NONE };
+const FUSED: Options =
+    Options { fuse: true, before: Some(Limits::NONE), after: Some(Limits::NONE), in_place: true, limits: Limits::NONE };
 
 fn mix(values: impl IntoIterator<Item = u64>) -> u64 {
     values.into_iter().fold(0xcbf2_9ce4_8422_2325, |h, v| (h ^ v).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -138,6 +140,7 @@ impl Machine<'_> {
         match operand.location.base {
             Base::Arena => &mut self.arena[offset],
             Base::Allocation(index) => &mut self.allocations[index as usize][offset],
+            Base::Nowhere => panic!("%{} is nowhere", operand.register),
             Base::Input(index) => {
                 let (storage, start) = self.bound.slots[index as usize];
                 &mut self.bound.storages[storage][start + offset]
@@ -146,8 +149,15 @@ impl Machine<'_> {
     }
 
     fn chain(&mut self, chain: &Chain) {
-        // Results without poison are computed even if other results of the chain are poisoned.
-        let wanted: Vec<bool> = chain
+        let wanted = self.wanted(chain);
+        for piece in pieces(chain.numel) {
+            self.piece(chain, &wanted, piece, &mut Vec::new());
+        }
+    }
+
+    /// Which outputs have no poison: they are computed even if other results of the chain are poisoned.
+    fn wanted(&mut self, chain: &Chain) -> Vec<bool> {
+        chain
             .outputs
             .iter()
             .map(|output| {
@@ -156,39 +166,74 @@ impl Machine<'_> {
                 self.poisoned[output.operand.value as usize] = bad;
                 !bad
             })
-            .collect();
-        let pieces = (0..chain.numel).step_by(5).map(|start| start..chain.numel.min(start + 5));
-        for piece in pieces {
-            let mut values: Vec<Vec<u64>> = Vec::new();
-            for (number, op) in chain.ops.iter().enumerate() {
-                let mut row = Vec::new();
-                for i in piece.clone() {
-                    let operands: Vec<u64> = op
-                        .operands
-                        .iter()
-                        .take(op.op.arity())
-                        .map(|&from| match from {
-                            ChainOperand::Input(input) => {
-                                let input = chain.inputs[usize::from(input)];
-                                *self.at(&input, broadcast(&input.dims, &chain.dims, i))
-                            }
-                            ChainOperand::Op(op) => values[usize::from(op)][i - piece.start],
-                            ChainOperand::Scalar(index, dtype) => {
-                                element(ElementOp::Full { scalar: index }, dtype, &[])
-                            }
-                            ChainOperand::None => panic!("too few operands"),
-                        })
-                        .collect();
-                    row.push(element(op.op, op.dtype, &operands));
-                }
-                for (output, _) in
-                    chain.outputs.iter().zip(&wanted).filter(|(o, is)| usize::from(o.op) == number && **is)
-                {
-                    for (i, &value) in piece.clone().zip(&row) {
+            .collect()
+    }
+
+    /// Evaluates elements of a chain. Those that are nowhere in memory are fed to whoever wants them.
+    fn piece(&mut self, chain: &Chain, wanted: &[bool], piece: Range<usize>, fed: &mut Vec<u64>) {
+        let mut values: Vec<Vec<u64>> = Vec::new();
+        for (number, op) in chain.ops.iter().enumerate() {
+            let mut row = Vec::new();
+            for i in piece.clone() {
+                let operands: Vec<u64> = op
+                    .operands
+                    .iter()
+                    .take(op.op.arity())
+                    .map(|&from| match from {
+                        ChainOperand::Input(input) => {
+                            let input = chain.inputs[usize::from(input)];
+                            *self.at(&input, broadcast(&input.dims, &chain.dims, i))
+                        }
+                        ChainOperand::Op(op) => values[usize::from(op)][i - piece.start],
+                        ChainOperand::Scalar(index, dtype) => element(ElementOp::Full { scalar: index }, dtype, &[]),
+                        ChainOperand::None => panic!("too few operands"),
+                    })
+                    .collect();
+                row.push(element(op.op, op.dtype, &operands));
+            }
+            for (output, _) in chain.outputs.iter().zip(wanted).filter(|(o, is)| usize::from(o.op) == number && **is) {
+                for (i, &value) in piece.clone().zip(&row) {
+                    if output.operand.location.base == Base::Nowhere {
+                        assert_eq!(output.operand.value, NO_VALUE);
+                        fed.push(value);
+                    } else {
                         *self.at(&output.operand, i) = value;
                     }
                 }
-                values.push(row);
+            }
+            values.push(row);
+        }
+    }
+
+    /// An instruction with chains around it, piece by piece: the chain behind it sees each piece of the result as it is
+    /// stored.
+    fn fused(&mut self, fused: &Fused, fails: bool) {
+        let kernel = &fused.kernel;
+        let bad = fails || fused.reads().any(|input| self.poisoned[input.value as usize]);
+        let mut fed = Vec::new();
+        if let Some(before) = fused.before.as_ref().filter(|_| !bad) {
+            pieces(before.numel).for_each(|piece| self.piece(before, &[true], piece, &mut fed));
+            assert_eq!(kernel.inputs[0], Some(before.outputs[0].operand));
+        }
+        let contents: Vec<u64> = (kernel.inputs.iter().enumerate())
+            .map(|(position, input)| match input {
+                None => 9,
+                Some(_) if bad => 0,
+                Some(_) if position == 0 && fused.before.is_some() => mix(fed.iter().copied()),
+                Some(input) => mix((0..input.numel).map(|i| *self.at(input, i))),
+            })
+            .collect();
+        kernel.outputs.iter().for_each(|output| self.poisoned[output.value as usize] = bad);
+        for (position, output) in kernel.outputs.iter().enumerate() {
+            let after = fused.after.as_ref().filter(|after| usize::from(after.result) == position);
+            let wanted = after.map_or_else(Vec::new, |after| self.wanted(&after.chain));
+            for piece in pieces(output.numel) {
+                for i in piece.clone().filter(|_| !bad) {
+                    *self.at(output, i) = kernel_value(&kernel.op, &contents, 100 + position, i);
+                }
+                if let Some(after) = after {
+                    self.piece(&after.chain, &wanted, piece, &mut Vec::new());
+                }
             }
         }
     }
@@ -219,6 +264,10 @@ impl Machine<'_> {
     }
 }
 
+fn pieces(numel: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..numel).step_by(5).map(move |start| start..numel.min(start + 5))
+}
+
 fn run_plan(program: &Program, plan: &Plan, bound: &mut Bound, seed: u64) -> Shown {
     let mut machine = Machine {
         plan,
@@ -230,6 +279,10 @@ fn run_plan(program: &Program, plan: &Plan, bound: &mut Bound, seed: u64) -> Sho
     for step in &plan.steps {
         match &step.kind {
             StepKind::Chain(chain) => machine.chain(chain),
+            StepKind::Fused(fused) => {
+                let instruction = &program.instructions()[step.instruction as usize];
+                machine.fused(fused, fails(instruction, step.instruction, seed));
+            }
             StepKind::Kernel(kernel) => {
                 let instruction = &program.instructions()[step.instruction as usize];
                 machine.kernel(kernel, fails(instruction, step.instruction, seed));
@@ -298,6 +351,13 @@ fn check_arena(plan: &Plan) {
         let inputs: Vec<Operand> = match &step.kind {
             StepKind::Chain(chain) => chain.inputs.clone(),
             StepKind::Kernel(kernel) => kernel.inputs.iter().flatten().copied().collect(),
+            StepKind::Fused(fused) => {
+                // The product itself is read where it is written.
+                let behind = fused.after.iter().flat_map(|after| {
+                    after.chain.inputs.iter().enumerate().map(move |(i, o)| (i != usize::from(after.input), o))
+                });
+                fused.reads().copied().chain(behind.filter(|(is, _)| *is).map(|(_, operand)| *operand)).collect()
+            }
         };
         for input in inputs {
             last[input.value as usize] = number;
@@ -312,6 +372,7 @@ fn check_arena(plan: &Plan) {
                 .map(|o| (o.operand, o.in_place_of.map(|input| chain.inputs[usize::from(input)].value)))
                 .collect(),
             StepKind::Kernel(kernel) => kernel.outputs.iter().map(|&output| (output, None)).collect(),
+            StepKind::Fused(fused) => fused.results().map(|&output| (output, None)).collect(),
         };
         for (output, over) in outputs.iter().filter(|(output, _)| output.location.base == Base::Arena) {
             let (begin, end) = (output.location.offset, output.location.offset + output.numel);
@@ -328,7 +389,7 @@ fn check_arena(plan: &Plan) {
 #[test]
 fn plans_mean_what_their_programs_mean() {
     let mut random = Random::new(1);
-    let (mut chains, mut longest, mut reused, mut shared) = (0, 0, 0, 0);
+    let (mut chains, mut longest, mut reused, mut shared, mut before, mut after) = (0, 0, 0, 0, 0, 0);
     for round in 0..1000 {
         let length = 1 + random.below(60);
         let writer = random_program(&mut random, length);
@@ -338,13 +399,25 @@ fn plans_mean_what_their_programs_mean() {
         let mut reference = bound.clone();
         let expected = run_program(&program, &mut reference, round);
         let apart = Options { in_place: false, ..FUSED };
-        for options in [FUSED, apart, Options { limits: TIGHT, ..FUSED }, Options { fuse: false, ..FUSED }] {
+        let tight = Options { limits: TIGHT, before: Some(TIGHT), after: Some(TIGHT), ..FUSED };
+        let lone = Options { before: None, after: None, ..FUSED };
+        for options in [FUSED, apart, tight, lone, Options { fuse: false, ..FUSED }] {
             let plan = Plan::new(&program, options).unwrap();
             check_arena(&plan);
             let mut ours = bound.clone();
             let shown = run_plan(&program, &plan, &mut ours, round);
             assert!(shown == expected && ours.storages == reference.storages, "{round}\n{program}\n{plan}");
             for step in &plan.steps {
+                if let StepKind::Fused(fused) = &step.kind {
+                    assert!(options.fuse && (fused.before.is_some() || fused.after.is_some()));
+                    before += usize::from(fused.before.is_some());
+                    if let Some(chain) = &fused.after {
+                        let product = fused.kernel.outputs[usize::from(chain.result)];
+                        assert_eq!(chain.chain.inputs[usize::from(chain.input)].value, product.value);
+                        assert_eq!(fused.successor().map(|taker| taker.location), Some(product.location));
+                        after += 1;
+                    }
+                }
                 let StepKind::Chain(chain) = &step.kind else { continue };
                 assert!(options.fuse || chain.ops.len() == 1);
                 assert!(chain.ops.len() <= super::MAX_CHAIN_OPS && chain.inputs.len() <= super::MAX_CHAIN_INPUTS);
@@ -359,5 +432,6 @@ fn plans_mean_what_their_programs_mean() {
         }
     }
     // The test has something to test.
-    assert!(chains > 5_000 && longest >= 8 && reused > 500 && shared > 100, "{chains} {longest} {reused} {shared}");
+    assert!(chains > 5_000 && longest >= 6 && reused > 500 && shared > 100, "{chains} {longest} {reused} {shared}");
+    assert!(before > 100 && after > 300, "{before} {after}");
 }

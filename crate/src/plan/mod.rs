@@ -8,7 +8,8 @@
 //!
 //! # Aliasing
 //! - What a step writes overlaps nothing else that the step touches, except [`ChainOutput::in_place_of`], which names an
-//!   input of exactly the same memory, read element by element.
+//!   input of exactly the same memory, read element by element. For a chain behind an instruction ([`After`]) that input
+//!   is the instruction's result: it is written first, and replaced.
 //! - In-place steps ([`Kernel::mutates`]) change inputs only. The program guarantees that a changed operand overlaps no
 //!   other operand *of the same input slot*. Different input slots may share storage at run time (a parameter and the
 //!   slab around it); steps are never reordered across an in-place step, so a device that runs them in order reads what
@@ -18,13 +19,18 @@
 //! # Poison
 //! Every value that is ever in memory has a number below [`Plan::values`]. A device keeps one flag per value: a failing
 //! step poisons what it writes; a step that reads a poisoned value is not run and poisons what it writes. An output of a
-//! chain depends only on the inputs in [`ChainOutput::depends_on`].
+//! chain depends only on the inputs in [`ChainOutput::depends_on`]. What a chain before an instruction reads is read by
+//! the instruction; its own result is no value and has the number [`NO_VALUE`].
 
 mod arena;
+mod attach;
+#[cfg(test)]
+mod attach_tests;
 mod build;
 pub mod cache;
 mod cost;
 mod fuse;
+mod fused;
 mod live;
 #[cfg(test)]
 mod meaning_tests;
@@ -34,6 +40,7 @@ mod print;
 mod rule_tests;
 
 pub use cache::PlanCache;
+pub use fused::{After, Fused};
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -84,11 +91,27 @@ impl Limits {
 pub struct Options {
     /// Evaluate neighbouring elementwise instructions together. Without it every one is a chain of its own.
     pub fuse: bool,
+    /// What a chain may have that a reduction evaluates instead of reading memory; `None`: the device cannot do that.
+    /// Bindings and binding count what both touch together.
+    pub before: Option<Limits>,
+    /// The same for a chain that is applied to a product as it is stored.
+    pub after: Option<Limits>,
     /// Let results of chains take over the memory of operands that die there: for devices whose chains can write what they
     /// have just read.
     pub in_place: bool,
     /// What one chain may have.
     pub limits: Limits,
+}
+
+impl Options {
+    /// Everything, without limits.
+    pub const ALL: Self = Self {
+        fuse: true,
+        before: Some(Limits::NONE),
+        after: Some(Limits::NONE),
+        in_place: true,
+        limits: Limits::NONE,
+    };
 }
 
 /// Which memory.
@@ -100,6 +123,8 @@ pub enum Base {
     Input(u32),
     /// An allocation that outlives the run, by position in [`Plan::allocations`].
     Allocation(u32),
+    /// None: the value exists inside its step only, one element at a time.
+    Nowhere,
 }
 
 /// Where a value begins. All lengths are the operand's `numel`.
@@ -173,13 +198,15 @@ pub struct Step {
     pub kind: StepKind,
 }
 
-/// The two kinds of steps.
+/// The kinds of steps.
 #[derive(Clone, PartialEq, Debug)]
 pub enum StepKind {
     /// Elementwise instructions over one iteration shape.
     Chain(Chain),
     /// One instruction of any other family.
     Kernel(Kernel),
+    /// One such instruction with elementwise ones before or behind it.
+    Fused(Box<Fused>),
 }
 
 /// One instruction with its operands in memory. `op` is never `Input`, `Output`, `View` or `Element`.
@@ -267,6 +294,9 @@ pub struct ChainOutput {
     /// straight through, and read by no instruction after `op`.
     pub in_place_of: Option<u8>,
 }
+
+/// The number of what is never in memory: no device keeps a flag for it.
+pub const NO_VALUE: u32 = u32::MAX;
 
 /// A table of a program's size. Programs come from outside, so a table that does not fit is an error, not an abort.
 fn table<T: Clone>(length: usize, value: T) -> Result<Vec<T>> {

@@ -1,7 +1,7 @@
 //! Plans as text, for people. Memory is `in0`, `kept0` (an allocation that outputs keep) or `arena`, with an offset in
 //! elements; inside a chain its operands are `a0`, its instructions `t0`, scalars of the run `$0`.
 
-use super::{Base, Chain, ChainOperand, Location, Operand, Plan, Step, StepKind};
+use super::{Base, Chain, ChainOperand, Kernel, Location, Operand, Plan, Step, StepKind};
 use std::fmt;
 
 impl fmt::Display for Location {
@@ -10,6 +10,7 @@ impl fmt::Display for Location {
             Base::Arena => write!(f, "arena+{}", self.offset),
             Base::Input(index) => write!(f, "in{index}+{}", self.offset),
             Base::Allocation(index) => write!(f, "kept{index}+{}", self.offset),
+            Base::Nowhere => f.write_str("nowhere"),
         }
     }
 }
@@ -38,21 +39,35 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             StepKind::Chain(chain) => write!(f, "{chain}"),
-            StepKind::Kernel(kernel) => {
-                write!(f, "{:?} (", kernel.op)?;
-                for (i, input) in kernel.inputs.iter().enumerate() {
-                    f.write_str(if i == 0 { "" } else { ", " })?;
-                    f.write_str(if kernel.mutates.contains(&i) { "changes " } else { "" })?;
-                    match input {
-                        Some(operand) => write!(f, "{operand}")?,
-                        None => f.write_str("none")?,
-                    }
+            StepKind::Kernel(kernel) => write!(f, "{kernel}"),
+            StepKind::Fused(fused) => {
+                if let Some(before) = &fused.before {
+                    write!(f, "{before}  into ")?;
                 }
-                f.write_str(")")?;
-                kernel.outputs.iter().try_for_each(|output| write!(f, " → {output}"))?;
-                writeln!(f)
+                write!(f, "{}", fused.kernel)?;
+                match &fused.after {
+                    Some(after) => write!(f, "  into {}", after.chain),
+                    None => Ok(()),
+                }
             }
         }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} (", self.op)?;
+        for (i, input) in self.inputs.iter().enumerate() {
+            f.write_str(if i == 0 { "" } else { ", " })?;
+            f.write_str(if self.mutates.contains(&i) { "changes " } else { "" })?;
+            match input {
+                Some(operand) => write!(f, "{operand}")?,
+                None => f.write_str("none")?,
+            }
+        }
+        f.write_str(")")?;
+        self.outputs.iter().try_for_each(|output| write!(f, " → {output}"))?;
+        writeln!(f)
     }
 }
 

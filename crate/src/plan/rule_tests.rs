@@ -5,7 +5,8 @@ use crate::program::op::ElementOp;
 use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 use crate::program::{NONE, Op, Program};
 
-const FUSED: Options = Options { fuse: true, in_place: true, limits: Limits::NONE };
+const FUSED: Options =
+    Options { fuse: true, before: Some(Limits::NONE), after: Some(Limits::NONE), in_place: true, limits: Limits::NONE };
 
 fn plan(writer: &Writer) -> Plan {
     Plan::new(&Program::decode(&writer.code).unwrap(), FUSED).unwrap()
@@ -141,7 +142,7 @@ fn without_fusing_every_instruction_is_a_step() {
     let mut random = Random::new(3);
     for _ in 0..50 {
         let program = Program::decode(&random_program(&mut random, 40).code).unwrap();
-        let plan = Plan::new(&program, Options { fuse: false, in_place: false, limits: Limits::NONE }).unwrap();
+        let plan = Plan::new(&program, Options { fuse: false, in_place: false, ..FUSED }).unwrap();
         assert!(chains(&plan).iter().all(|chain| chain.ops.len() == 1 && chain.outputs.len() == 1));
         assert!(chains(&plan).iter().all(|chain| chain.outputs[0].in_place_of.is_none()));
     }
@@ -331,6 +332,11 @@ fn arenas_of_random_programs_stay_near_what_is_alive() {
                     (chain.inputs.clone(), chain.outputs.iter().map(|output| output.operand).collect())
                 }
                 StepKind::Kernel(kernel) => (kernel.inputs.iter().flatten().copied().collect(), kernel.outputs.clone()),
+                StepKind::Fused(fused) => {
+                    let behind = fused.after.iter().flat_map(|after| &after.chain.inputs);
+                    let others = behind.filter(|input| Some(input.location) != fused.successor().map(|o| o.location));
+                    (fused.reads().chain(others).copied().collect(), fused.results().copied().collect())
+                }
             };
             for output in outputs.iter().filter(|output| output.location.base == Base::Arena) {
                 let block = arena::Block { size: output.numel, first: step_number, last: step_number };

@@ -4,7 +4,7 @@
 use super::testing::{Random, random_program};
 use super::{MAGIC, Program, Stream};
 use crate::error::Error;
-use crate::plan::{Limits, Options, Plan};
+use crate::plan::{Options, Plan};
 
 /// How far the words of a corpus got.
 #[derive(Default, Debug)]
@@ -33,9 +33,7 @@ impl Reached {
                 }
                 // Planning is not about words: a tenth will do.
                 if random.chance(10) {
-                    let plan =
-                        Plan::new(&program, Options { fuse: random.chance(80), in_place: true, limits: Limits::NONE })
-                            .unwrap();
+                    let plan = Plan::new(&program, Options { fuse: random.chance(80), ..Options::ALL }).unwrap();
                     assert!(plan.steps.len() <= program.instructions().len());
                     assert!(!format!("{program}{plan}").is_empty() || program.instructions().is_empty());
                 }
@@ -161,7 +159,7 @@ fn a_large_program_is_planned_in_good_time() {
     let writer = random_program(&mut random, 20_000);
     let start = std::time::Instant::now();
     let program = Program::decode(&writer.code).unwrap();
-    let plan = Plan::new(&program, Options { fuse: true, in_place: true, limits: Limits::NONE }).unwrap();
+    let plan = Plan::new(&program, Options::ALL).unwrap();
     assert!(plan.steps.len() > 1000);
     // Milliseconds; a quadratic step would take minutes.
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());

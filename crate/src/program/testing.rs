@@ -265,12 +265,14 @@ fn random_reduce(random: &mut Random, writer: &mut Writer, x: u32) {
     let (outer, count) = (product(&dims[..axis]), dims.get(axis).copied().unwrap_or(1));
     let inner = product(dims.get(axis + 1..).unwrap_or_default());
     let middle = [A::W(outer), A::W(count), A::W(inner)];
-    match random.below(4) {
+    match random.below(6) {
         0 => writer.like(random.pick(&["softmax", "logSoftmax"]), &[x], &middle),
         1 => writer.like(random.pick(&["softmaxGrad", "logSoftmaxGrad"]), &[x, x], &middle),
-        2 if count > 0 => {
-            let name = random.pick(&["max", "argmin"]);
-            let dtype = if name == "max" { F32 } else { I32 };
+        2..=4 if count > 0 => {
+            let name = random.pick(&["max", "argmin", "sum", "mean"]);
+            let dtype = if name == "argmin" { I32 } else { F32 };
+            // Often of something that nothing else needs.
+            let x = if random.chance(60) { writer.like("exp", &[x], &[]) } else { x };
             writer.op(name, &[(dtype, &[outer, inner])], &[x], &middle)
         }
         _ => writer.op("variance", &[(F32, &[outer, 1, inner])], &[x], &[&middle[..], &[A::F(1.0)]].concat()),
@@ -284,15 +286,18 @@ fn random_product(random: &mut Random, writer: &mut Writer, x: u32) {
     let weight = of_type(random, writer, F32, &[k, n]);
     let mut y = rows.to_vec();
     y.push(n);
-    if random.chance(50) && !rows.is_empty() {
+    let product = if random.chance(50) && !rows.is_empty() {
         let (weight, flip) = if random.chance(50) { (of_type(random, writer, F32, &[n, k]), 1) } else { (weight, 0) };
-        writer.op("matmul", &[(F32, &y)], &[x, weight], &[A::W(0), A::W(flip)]);
+        writer.op("matmul", &[(F32, &y)], &[x, weight], &[A::W(0), A::W(flip)])
     } else {
         let bias = if random.chance(50) { of_type(random, writer, F32, &[n]) } else { NONE };
         let results: &[(Dtype, &[u32])] = &[(F32, &y), (F32, &y)];
         let z = random.below(2) as usize;
         let activation = A::W(random.below(11));
-        writer.op("linear", results.get(..=z).unwrap(), &[x, weight, bias], &[activation, A::W(z as u32)]);
+        writer.op("linear", results.get(..=z).unwrap(), &[x, weight, bias], &[activation, A::W(z as u32)])
+    };
+    if random.chance(50) {
+        random_element(random, writer, product);
     }
 }
 
@@ -307,7 +312,10 @@ fn random_linear_grad(random: &mut Random, writer: &mut Writer, dy: u32) {
     let weight = if wanted & 1 == 0 { NONE } else { of_type(random, writer, F32, &[k, n]) };
     let all: [(Dtype, &[u32]); 3] = [(F32, &x_dims), (F32, &[k, n]), (F32, &[n])];
     let results: Vec<_> = (0..3).filter(|i| wanted >> i & 1 == 1).map(|i| all[i]).collect();
-    writer.op("linearGrad", &results, &[dy, saved, x, weight], &[A::W(activation), A::W(wanted)]);
+    let gradient = writer.op("linearGrad", &results, &[dy, saved, x, weight], &[A::W(activation), A::W(wanted)]);
+    if random.chance(50) {
+        random_element(random, writer, gradient);
+    }
 }
 
 fn random_loss(random: &mut Random, writer: &mut Writer, logits: u32) {

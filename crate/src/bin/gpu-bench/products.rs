@@ -110,7 +110,7 @@ fn linear(bench: &mut Bench, report: &mut Report, m: usize) -> Result<(), Failur
     let (x, w, bias) = (numbers(m * size, 1), numbers(size * size, 2), numbers(size, 3));
     let product = |bench: &Bench, x: &[f32], w: &[f32], bias: &[f32], activation| -> Result<Vec<f32>, Failure> {
         let mut y = vec![0.0; m * size];
-        let epilogue = Epilogue { bias: Some(bias), activation, z: None };
+        let epilogue = Epilogue { bias: Some(bias), activation, ..Epilogue::NONE };
         gemm(&bench.cpu, Matrix::new(x, m, size), Matrix::new(w, size, size), &mut y, epilogue)?;
         Ok(y)
     };

@@ -3,6 +3,7 @@
 
 use super::engine::Engine;
 use super::frame::{Frame, Word};
+use super::fused::Beside;
 use super::operands::Operands;
 use super::prepare::Prepared;
 use super::products::Products;
@@ -10,7 +11,7 @@ use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
 use crate::cpu::loss::{cross_entropy, cross_entropy_grad};
 use crate::cpu::optim::{Gate, adamw, sgd, squared_norm};
 use crate::cpu::random::{Stream, uniform};
-use crate::cpu::reduce::reduce;
+use crate::cpu::reduce::{reduce, reduce_computed};
 use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
 use crate::cpu::softmax::{softmax, softmax_grad};
 use crate::cpu::{Cpu, elementwise};
@@ -20,21 +21,28 @@ use crate::program::op::{AdamW, Op, Sgd};
 use crate::shape::Dims;
 
 impl Engine {
-    /// Runs one instruction whose operands all exist.
+    /// Runs one instruction whose operands all exist, as do those of the chains beside it.
     ///
     /// # Errors
     /// What the data shows to be wrong; nothing has been changed in place then.
-    pub(super) fn dispatch(&mut self, kernel: &Kernel, prepared: &Prepared, frame: &Frame) -> Result<()> {
+    pub(super) fn dispatch(
+        &mut self,
+        kernel: &Kernel,
+        prepared: &Prepared,
+        beside: &Beside,
+        frame: &Frame,
+    ) -> Result<()> {
         // SAFETY: this is the instruction that runs now, and below every position is asked for once.
         let on = unsafe { Operands::new(kernel, frame) };
         let cpu = &*self.cpu;
-        let mut products = Products { cpu, weights: &mut self.weights, on };
+        let mut products = Products { cpu, weights: &mut self.weights, on, behind: beside.behind.as_ref() };
         match &kernel.op {
             Op::Assign => assign(cpu, on.changed::<u32>(0)?, on.input(1)?),
             Op::AddInto => add_into(cpu, on.operand(0)?.dtype, on.changed(0)?, on.input(1)?),
-            Op::Reduce { kind, axes } => {
-                reduce(cpu, *kind, *axes, on.operand(0)?.dtype, on.input(0)?, on.output(0)?);
-            }
+            Op::Reduce { kind, axes } => match beside.feed() {
+                Some(elements) => reduce_computed(cpu, *kind, *axes, elements, on.output(0)?)?,
+                None => reduce(cpu, *kind, *axes, on.operand(0)?.dtype, on.input(0)?, on.output(0)?),
+            },
             Op::Softmax { log, axes } => softmax(cpu, *log, *axes, on.input(0)?, on.output(0)?),
             Op::SoftmaxGrad { log, axes } => {
                 softmax_grad(cpu, *log, *axes, on.input(0)?, on.input(1)?, on.output(0)?);

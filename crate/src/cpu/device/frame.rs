@@ -54,7 +54,7 @@ impl Frame {
     /// The storage that an operand lies in, unless it is the arena, and where it begins there.
     pub fn home(&self, operand: &Operand) -> Option<(&Arc<Storage>, usize)> {
         match operand.location.base {
-            Base::Arena => None,
+            Base::Arena | Base::Nowhere => None,
             Base::Input(index) => {
                 let value = self.bound.value(index)?;
                 Some((&value.storage, value.offset + operand.location.offset))
@@ -71,6 +71,9 @@ impl Frame {
         if operand.numel == 0 {
             // An arena for nothing but empty values is not even allocated.
             return Ok(NonNull::dangling().as_ptr());
+        }
+        if operand.location.base == Base::Nowhere {
+            return Err(Error::Internal("an operand that is never in memory".into()));
         }
         let (storage, offset) = match self.home(operand) {
             Some((storage, offset)) => (&**storage, offset),

@@ -9,6 +9,7 @@ mod block;
 mod dispatch;
 mod engine;
 mod frame;
+mod fused;
 mod handle;
 mod machine;
 mod memory;

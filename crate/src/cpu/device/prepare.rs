@@ -7,7 +7,7 @@ use crate::cpu::activation::Activation;
 use crate::cpu::elementwise;
 use crate::error::{Error, Result};
 use crate::plan::{
-    Chain, ChainOp, ChainOperand, ChainOutput, Kernel, Limits, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand, Options,
+    Chain, ChainOp, ChainOperand, ChainOutput, Fused, Kernel, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand, Options,
     Plan, Step, StepKind,
 };
 use crate::program::Program;
@@ -33,7 +33,7 @@ impl Planned {
     /// Words that are no program; no memory to plan one.
     pub fn new(code: &[u32], fuse: bool) -> Result<Self> {
         let program = Program::decode(code)?;
-        let plan = Plan::new(&program, Options { fuse, in_place: true, limits: Limits::NONE })?;
+        let plan = Plan::new(&program, Options { fuse, ..Options::ALL })?;
         let steps = plan.steps.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
         let scratch = steps.iter().map(Prepared::scratch).max().unwrap_or(0);
         Ok(Self { program, plan, steps, scratch })
@@ -51,25 +51,54 @@ pub enum Prepared {
     Derivative { dz: elementwise::Chain, words: usize },
     /// A kernel that needs no preparation.
     Plain,
+    /// A kernel with chains around it.
+    Fused(Box<Around>),
+}
+
+/// A kernel with the chains around it, prepared.
+pub struct Around {
+    /// The kernel itself.
+    pub kernel: Prepared,
+    /// The chain before it, evaluated in spans.
+    pub before: Option<elementwise::Chain>,
+    /// The chain behind it, evaluated in spans.
+    pub after: Option<elementwise::Chain>,
 }
 
 impl Prepared {
     fn new(step: &Step) -> Result<Self> {
         match &step.kind {
             StepKind::Chain(chain) => Ok(Self::Chain(elementwise::Chain::new(chain)?)),
-            StepKind::Kernel(kernel) => match kernel.op {
-                Op::Matmul { .. } => batches(kernel),
-                Op::LinearGrad { activation, .. } => derivative(kernel, activation),
-                _ => Ok(Self::Plain),
-            },
+            StepKind::Kernel(kernel) => Self::kernel(kernel),
+            StepKind::Fused(fused) => Ok(Self::Fused(Box::new(Around::new(fused)?))),
+        }
+    }
+
+    fn kernel(kernel: &Kernel) -> Result<Self> {
+        match kernel.op {
+            Op::Matmul { .. } => batches(kernel),
+            Op::LinearGrad { activation, .. } => derivative(kernel, activation),
+            _ => Ok(Self::Plain),
         }
     }
 
     fn scratch(&self) -> usize {
         match self {
             Self::Derivative { words, .. } => *words,
+            Self::Fused(around) => around.kernel.scratch(),
             _ => 0,
         }
+    }
+}
+
+impl Around {
+    fn new(fused: &Fused) -> Result<Self> {
+        let spans = |chain: Option<&Chain>| chain.map(elementwise::Chain::in_spans).transpose();
+        Ok(Self {
+            kernel: Prepared::kernel(&fused.kernel)?,
+            before: spans(fused.before.as_ref())?,
+            after: spans(fused.after.as_ref().map(|after| &after.chain))?,
+        })
     }
 }
 
@@ -79,14 +108,9 @@ impl Prepared {
 /// [`Error::Internal`](crate::error::Error::Internal) for operands that are not where the plan says.
 pub fn run_chain(prepared: &elementwise::Chain, cpu: &Cpu, chain: &Chain, frame: &Frame) -> Result<()> {
     // On the stack: this is the path of every small program.
-    let mut inputs: [&[u32]; MAX_CHAIN_INPUTS] = [&[]; MAX_CHAIN_INPUTS];
+    // SAFETY: the plan keeps what a chain writes apart from what it reads, and this is one step of it.
+    let inputs = unsafe { chain_inputs(chain, frame) }?;
     let mut outputs: [&mut [u32]; MAX_CHAIN_OUTPUTS] = [(); MAX_CHAIN_OUTPUTS].map(|()| &mut [] as &mut [u32]);
-    for (slice, (position, operand)) in inputs.iter_mut().zip(chain.inputs.iter().enumerate()) {
-        if chain.outputs.iter().all(|output| output.in_place_of != Some(position as u8)) {
-            // SAFETY: the plan keeps what a chain writes apart from what it reads, and this is one step of it.
-            *slice = unsafe { frame.read(operand) }?;
-        }
-    }
     for (slice, output) in outputs.iter_mut().zip(&chain.outputs) {
         // SAFETY: as above; what it takes the place of is read through this slice alone.
         *slice = unsafe { frame.write(&output.operand) }?;
@@ -96,6 +120,21 @@ pub fn run_chain(prepared: &elementwise::Chain, cpu: &Cpu, chain: &Chain, frame:
         prepared.run(cpu, inputs, outputs, &frame.scalars);
     }
     Ok(())
+}
+
+/// The inputs of a chain, in the plan's order; empty where an output takes the place of one.
+///
+/// # Safety
+/// Nothing that the chain reads is written while the slices live.
+pub unsafe fn chain_inputs<'a>(chain: &Chain, frame: &'a Frame) -> Result<[&'a [u32]; MAX_CHAIN_INPUTS]> {
+    let mut inputs: [&[u32]; MAX_CHAIN_INPUTS] = [&[]; MAX_CHAIN_INPUTS];
+    for (slice, (position, operand)) in inputs.iter_mut().zip(chain.inputs.iter().enumerate()) {
+        if chain.outputs.iter().all(|output| output.in_place_of != Some(position as u8)) {
+            // SAFETY: the caller's promise.
+            *slice = unsafe { frame.read(operand) }?;
+        }
+    }
+    Ok(inputs)
 }
 
 /// Where the items of a batched product begin; nothing when it is one product, or one with more rows, or empty.

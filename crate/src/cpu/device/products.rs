@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use super::fused::Behind;
 use super::memory::Storage;
 use super::operands::Operands;
 use super::prepare::Prepared;
 use super::weights::Weights;
 use crate::cpu::Cpu;
 use crate::cpu::activation::Activation;
-use crate::cpu::gemm::{Epilogue, Items, Matrix, gemm, gemm_batched};
+use crate::cpu::gemm::{self, Epilogue, Items, Matrix, Then, gemm_batched};
 use crate::cpu::reduce::reduce;
 use crate::dtype::Dtype;
 use crate::error::Result;
@@ -24,6 +25,8 @@ pub struct Products<'a> {
     pub weights: &'a mut Weights,
     /// The operands.
     pub on: Operands<'a>,
+    /// The chain behind a product.
+    pub behind: Option<&'a Behind<'a>>,
 }
 
 /// Product of all dimensions but the last `inner`.
@@ -54,13 +57,13 @@ impl Products<'_> {
         }
         if let Prepared::Batches { a, b } = prepared {
             let items = |matrix, offsets| Items { matrix, offsets };
-            return gemm_batched(self.cpu, items(left, a), items(right, b), to);
+            return self.finished(0, |cpu, then| gemm_batched(cpu, items(left, a), items(right, b), to, then));
         }
         if !transpose_a {
             // One b for all of a's batch, whose rows follow each other.
             left.rows = outer(&a.dims, 1);
         }
-        self.gemm(left, right, b, to, Epilogue::NONE)
+        self.gemm(left, right, b, 0, to, Epilogue::NONE)
     }
 
     /// `[x, weight, bias?]` → y, z?.
@@ -69,8 +72,8 @@ impl Products<'_> {
         let left = Matrix::new(self.on.input(0)?, outer(&x.dims, 1), last(&x.dims));
         let right = matrix(self.on.input(1)?, &weight.dims, false);
         let z = if save_z { Some(self.on.output(1)?) } else { None };
-        let epilogue = Epilogue { bias: self.on.optional(2)?, activation, z };
-        self.gemm(left, right, weight, self.on.output(0)?, epilogue)
+        let epilogue = Epilogue { bias: self.on.optional(2)?, activation, z, then: None };
+        self.gemm(left, right, weight, 0, self.on.output(0)?, epilogue)
     }
 
     /// `[dy, saved?, x?, weight?]` → dx?, dweight?, dbias?: dz = dy ⊙ act′(saved), dx = dz·Wᵀ, dW = xᵀ·dz, db = Σ dz.
@@ -91,11 +94,16 @@ impl Products<'_> {
         if wanted.dx {
             let weight = self.on.operand(3)?;
             let right = matrix(self.on.input(3)?, &weight.dims, true);
-            self.gemm(gradient, right, weight, self.on.output(next())?, Epilogue::NONE)?;
+            let result = next();
+            self.gemm(gradient, right, weight, result, self.on.output(result)?, Epilogue::NONE)?;
         }
         if wanted.dweight {
             let x = Matrix::new(self.on.input(2)?, m, last(&self.on.operand(2)?.dims));
-            gemm(self.cpu, x.t(), gradient, self.on.output(next())?, Epilogue::NONE)?;
+            let result = next();
+            let to = self.on.output(result)?;
+            self.finished(result, |cpu, then| {
+                gemm::gemm(cpu, x.t(), gradient, to, Epilogue { then, ..Epilogue::NONE })
+            })?;
         }
         if wanted.dbias {
             let columns = Middle { outer: 1, count: m, inner: n };
@@ -104,19 +112,44 @@ impl Products<'_> {
         Ok(())
     }
 
-    /// A product whose right operand lies where `right` says.
-    fn gemm(&mut self, a: Matrix, b: Matrix, right: &Operand, to: &mut [f32], epilogue: Epilogue) -> Result<()> {
+    /// A product whose right operand lies where `right` says: the result at position `result`.
+    fn gemm(
+        &mut self,
+        a: Matrix,
+        b: Matrix,
+        right: &Operand,
+        result: usize,
+        to: &mut [f32],
+        epilogue: Epilogue,
+    ) -> Result<()> {
         // Only what outlives the run comes again.
         let home: Option<(&Arc<Storage>, usize)> = match right.location.base {
             Base::Input(_) => self.on.frame().home(right),
             _ => None,
         };
-        if let Some((storage, offset)) = home
-            && let Some(packed) = self.weights.packed(self.cpu, storage, offset, b)
-        {
-            return gemm(self.cpu, a, packed, to, epilogue);
-        }
-        gemm(self.cpu, a, b, to, epilogue)
+        let packed = match home {
+            Some((storage, offset)) => self.weights.packed(self.cpu, storage, offset, b),
+            None => None,
+        };
+        let b = packed.map_or(b.into(), gemm::Operand::from);
+        finished(self.cpu, self.behind, result, |cpu, then| gemm::gemm(cpu, a, b, to, Epilogue { then, ..epilogue }))
+    }
+
+    fn finished(&self, result: usize, product: impl FnOnce(&Cpu, Option<&Then>) -> Result<()>) -> Result<()> {
+        finished(self.cpu, self.behind, result, product)
+    }
+}
+
+/// Runs a product with the chain behind it, if there is one behind this result.
+fn finished(
+    cpu: &Cpu,
+    behind: Option<&Behind>,
+    result: usize,
+    product: impl FnOnce(&Cpu, Option<&Then>) -> Result<()>,
+) -> Result<()> {
+    match behind.filter(|behind| behind.result == result) {
+        Some(behind) => product(cpu, Some(&|first, part| behind.apply(cpu.isa, first, part))),
+        None => product(cpu, None),
     }
 }
 

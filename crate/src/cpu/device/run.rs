@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
 use super::frame::Frame;
-use super::prepare::{Planned, Prepared, run_chain};
+use super::fused::Beside;
+use super::prepare::{Around, Planned, Prepared, run_chain};
 use crate::cpu::elementwise;
 use crate::device::{Failure, Place};
 use crate::error::{Error, Result};
-use crate::plan::{Chain, Kernel, Operand, Step, StepKind};
+use crate::plan::{Chain, Fused, Kernel, Operand, Step, StepKind};
 
 impl Engine {
     /// Runs all steps of a bound plan.
@@ -25,8 +26,11 @@ impl Engine {
                     self.chain(planned, step, chain, prepared, frame);
                 }
                 (StepKind::Kernel(kernel), prepared) => self.kernel(planned, step, kernel, prepared, frame),
-                (StepKind::Chain(_), _) => {
-                    let error = Error::Internal("a chain that was prepared as something else".into());
+                (StepKind::Fused(fused), Prepared::Fused(prepared)) => {
+                    self.fused(planned, step, fused, prepared, frame);
+                }
+                (StepKind::Chain(_) | StepKind::Fused(_), _) => {
+                    let error = Error::Internal("a step that was prepared as something else".into());
                     self.failed(planned, step, error);
                 }
             }
@@ -38,7 +42,7 @@ impl Engine {
         let failure = if let Some(failure) = missing {
             failure
         } else {
-            let result = guarded(|| self.dispatch(kernel, prepared, frame));
+            let result = guarded(|| self.dispatch(kernel, prepared, &Beside::NOTHING, frame));
             if !matches!(result, Err(Stop::Error(_))) {
                 changed(kernel).filter_map(|operand| frame.home(operand)).for_each(|(storage, _)| storage.touch());
             }
@@ -56,6 +60,33 @@ impl Engine {
         for output in &kernel.outputs {
             frame.bound.fail(output.value, &failure);
         }
+    }
+
+    fn fused(&mut self, planned: &Planned, step: &Step, fused: &Fused, prepared: &Around, frame: &mut Frame) {
+        let missing = fused.reads().find_map(|operand| frame.bound.failure(operand)).cloned();
+        let behind = fused.after.iter().flat_map(|after| &after.chain.inputs);
+        let failure = match missing {
+            None if behind.into_iter().all(|operand| frame.bound.failure(operand).is_none()) => {
+                let result = guarded(|| {
+                    let beside = Beside::new(fused, prepared, frame)?;
+                    self.dispatch(&fused.kernel, &prepared.kernel, &beside, frame)
+                });
+                let Err(Stop::Error(error) | Stop::Panic(error)) = result else { return };
+                self.failed(planned, step, error)
+            }
+            missing => {
+                // One after the other, each as far as its operands exist.
+                match missing {
+                    None => self.kernel(planned, step, &fused.kernel, &prepared.kernel, frame),
+                    Some(failure) => fused.kernel.outputs.iter().for_each(|o| frame.bound.fail(o.value, &failure)),
+                }
+                if let (Some(after), Some(prepared)) = (&fused.after, &prepared.after) {
+                    self.chain(planned, step, &after.chain, prepared, frame);
+                }
+                return;
+            }
+        };
+        fused.results().for_each(|operand| frame.bound.fail(operand.value, &failure));
     }
 
     fn chain(

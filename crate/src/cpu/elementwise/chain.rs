@@ -1,15 +1,16 @@
 //! A chain of elementwise steps, prepared once and run often. Preparing decides for every value where it lives and how
-//! long the pieces are; running allocates nothing.
+//! long the pieces are; running allocates nothing. A chain runs whole, or a span at a time by whoever wants its elements
+//! just then (`spans.rs`).
 //!
 //! A step that is an output writes straight into it, and operands that lie contiguously are read in place, so a chain of
 //! one step is a plain loop.
 
 use std::ops::Range;
 
-use super::eval;
 use super::layout::{Fetch, Layout, strides_over};
-use super::places::{Fill, Place, Placed, Places, Source, internal};
-use crate::cpu::share::{Shared, with_scratch};
+use super::places::{Fill, Placed, Places, internal};
+use super::spans::Part;
+use crate::cpu::share::Shared;
 use crate::cpu::{Cpu, Isa};
 use crate::error::Result;
 use crate::plan::{self, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS};
@@ -28,32 +29,42 @@ const UNSLOTTED_PIECE: usize = 1 << 15;
 
 /// An external operand.
 #[derive(Debug)]
-struct Input {
-    fetch: Fetch,
-    extent: usize,
+pub(super) struct Input {
+    pub fetch: Fetch,
+    pub extent: usize,
 }
 
 /// A prepared chain.
 #[derive(Debug)]
 pub struct Chain {
-    layout: Layout,
-    inputs: Vec<Input>,
-    steps: Vec<Placed>,
-    outputs: usize,
-    slots: usize,
-    per_task: Vec<Fill>,
-    per_piece: Vec<Fill>,
+    pub(super) layout: Layout,
+    pub(super) inputs: Vec<Input>,
+    pub(super) steps: Vec<Placed>,
+    pub(super) outputs: usize,
+    pub(super) slots: usize,
+    pub(super) per_task: Vec<Fill>,
+    pub(super) per_piece: Vec<Fill>,
     /// Pieces never cross a multiple of this.
-    row: usize,
-    piece: usize,
-    count: usize,
-    picoseconds: u64,
+    pub(super) row: usize,
+    pub(super) piece: usize,
+    pub(super) count: usize,
+    /// Estimated time of an element.
+    pub(super) picoseconds: u64,
 }
 
 impl Chain {
     /// Prepares a chain of the plan. Fails with [`Error::Internal`](crate::error::Error::Internal) if an operand does not
     /// exist or a limit is exceeded: mistakes of the planner.
     pub fn new(chain: &plan::Chain) -> Result<Self> {
+        Self::prepare(chain, false)
+    }
+
+    /// The same for a chain of which [spans](super::Feed) are wanted, wherever they begin.
+    pub fn in_spans(chain: &plan::Chain) -> Result<Self> {
+        Self::prepare(chain, true)
+    }
+
+    fn prepare(chain: &plan::Chain, in_spans: bool) -> Result<Self> {
         if chain.inputs.len() > MAX_CHAIN_INPUTS || chain.outputs.len() > MAX_CHAIN_OUTPUTS {
             return Err(internal("too many operands or outputs"));
         }
@@ -61,7 +72,12 @@ impl Chain {
         let layout = Layout::merge(&chain.dims, &strides);
         let inner = layout.inner();
         let by_rows = layout.dims.len() > 1 && inner >= SHORTEST_PIECE;
-        let mut fetches: Vec<_> = (0..chain.inputs.len()).map(|input| layout.fetch(input, by_rows)).collect();
+        let fetch = |input| match layout.fetch(input, by_rows) {
+            // What repeats with whole rows does so only where pieces begin with one.
+            Fetch::Periodic if in_spans => Fetch::Gather,
+            fetch => fetch,
+        };
+        let mut fetches: Vec<_> = (0..chain.inputs.len()).map(fetch).collect();
         for (position, output) in chain.outputs.iter().enumerate() {
             if let Some(input) = output.in_place_of {
                 match fetches.get_mut(usize::from(input)) {
@@ -97,7 +113,7 @@ impl Chain {
             row: row.max(1),
             piece,
             count: chain.numel,
-            picoseconds: picoseconds * chain.numel as u64,
+            picoseconds,
         })
     }
 
@@ -108,17 +124,13 @@ impl Chain {
         if self.count == 0 {
             return;
         }
-        for (slice, input) in inputs.iter().zip(&self.inputs) {
-            let in_place = matches!(input.fetch, Fetch::InPlace(_));
-            assert!(in_place || slice.len() >= input.extent, "operand of a chain is too short");
-        }
-        let mut parts: [Option<Shared<u32>>; MAX_CHAIN_OUTPUTS] = [const { None }; MAX_CHAIN_OUTPUTS];
+        let mut parts: [Option<Part>; MAX_CHAIN_OUTPUTS] = [const { None }; MAX_CHAIN_OUTPUTS];
         for (part, output) in parts.iter_mut().zip(outputs) {
-            *part = Some(Shared::new(output));
+            *part = Some(Part { words: Shared::new(output), first: 0 });
         }
         let per_row = self.row.div_ceil(self.piece);
         let pieces = self.count / self.row * per_row;
-        let tasks = cpu.tasks(self.picoseconds, pieces);
+        let tasks = cpu.tasks(self.picoseconds * self.count as u64, pieces);
         cpu.ranges(tasks, pieces, &|pieces| self.task(cpu.isa, inputs, &parts, scalars, pieces, per_row));
     }
 
@@ -127,68 +139,15 @@ impl Chain {
         &self,
         isa: Isa,
         inputs: &[&[u32]],
-        outputs: &[Option<Shared<u32>>],
+        outputs: &[Option<Part>],
         scalars: &[f64],
         pieces: Range<usize>,
         per_row: usize,
     ) {
-        // Slots begin on their own cache lines.
-        let slot_words = if self.slots == 0 { 0 } else { self.piece.next_multiple_of(16) };
-        with_scratch(self.slots * slot_words, |scratch| {
-            let scratch = Shared::new(scratch);
-            let slot = |slot: usize, len: usize| slot * slot_words..slot * slot_words + len;
-            for fill in &self.per_task {
-                // SAFETY: nothing else of the scratch is borrowed.
-                let words = unsafe { scratch.part(slot(fill.slot, self.piece)) };
-                match fill.source {
-                    Source::Scalar(index, dtype) => words.fill(eval::scalar(scalars, index, dtype)),
-                    Source::Input(i) if self.inputs[i].fetch == Fetch::Uniform => words.fill(inputs[i][0]),
-                    Source::Input(i) => self.layout.gather(i, inputs[i], 0, words),
-                }
-            }
-            let mut bases = [0; MAX_CHAIN_INPUTS];
+        self.begin(isa, inputs, scalars, self.piece, |evaluation| {
             for piece in pieces {
-                let row = piece / per_row;
                 let within = piece % per_row * self.piece;
-                let start = row * self.row + within;
-                let len = self.piece.min(self.row - within);
-                for (i, (base, input)) in bases.iter_mut().zip(&self.inputs).enumerate() {
-                    *base = match input.fetch {
-                        Fetch::Row => self.layout.row_offset(i, row) + within,
-                        _ => start,
-                    };
-                }
-                let home = |place: Place| match place {
-                    Place::Input(_) => None,
-                    Place::Slot(s) => Some((&scratch, slot(s, len))),
-                    Place::Output(o) => outputs[o].as_ref().map(|output| (output, start..start + len)),
-                };
-                let read = |place: Place| match (place, home(place)) {
-                    (Place::Input(i), _) => &inputs[i][bases[i]..bases[i] + len],
-                    // SAFETY: this task alone works on the piece; no part of it is being written while it is read,
-                    // because a step's target is none of its operands (see `Places`).
-                    (_, Some((memory, range))) => unsafe { memory.read(range) },
-                    (_, None) => &[],
-                };
-                for fill in &self.per_piece {
-                    let Source::Input(i) = fill.source else { continue };
-                    // SAFETY: nothing else of the scratch is borrowed.
-                    let words = unsafe { scratch.part(slot(fill.slot, len)) };
-                    match self.inputs[i].fetch {
-                        Fetch::InPlace(output) => words.copy_from_slice(read(Place::Output(output))),
-                        _ => self.layout.gather(i, inputs[i], start, words),
-                    }
-                }
-                for step in &self.steps {
-                    let mut operands: [&[u32]; 3] = [&[]; 3];
-                    for (slice, &place) in operands.iter_mut().zip(&step.operands[..step.arity]) {
-                        *slice = read(place);
-                    }
-                    if let Some((memory, range)) = home(step.target) {
-                        // SAFETY: tasks have disjoint pieces and scratch, and the target is none of the operands.
-                        eval::step(isa, step.op, scalars, unsafe { memory.part(range) }, operands);
-                    }
-                }
+                evaluation.piece(piece / per_row * self.row + within, self.piece.min(self.row - within), outputs);
             }
         });
     }

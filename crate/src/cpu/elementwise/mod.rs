@@ -8,9 +8,12 @@ mod chain;
 mod eval;
 mod layout;
 mod places;
+mod spans;
 #[cfg(test)]
 mod tests;
 
 pub use chain::Chain;
 pub(crate) use eval::scalar;
 pub(crate) use layout::{Layout, strides_over};
+pub use spans::Feed;
+pub(in crate::cpu) use spans::{Elements, Evaluation, Part, Source};

@@ -3,7 +3,7 @@
 
 use super::driver::{Problem, Right};
 use super::split::Split;
-use super::{Cpu, Matrix};
+use super::{Cpu, Matrix, Then};
 use crate::cpu::activation::Activation;
 use crate::error::Result;
 use std::sync::Mutex;
@@ -35,14 +35,15 @@ impl Target {
     }
 }
 
-/// C\[i\] = op(A\[i\]) op(B\[i\]) for every item; C holds the products one after the other.
+/// C\[i\] = op(A\[i\]) op(B\[i\]) for every item; C holds the products one after the other. `then` is done with finished
+/// parts.
 ///
 /// # Errors
 /// No memory for packed operands.
 ///
 /// # Panics
 /// If the numbers of items or the inner sizes differ, an item lies outside its slice, or C is too short.
-pub fn gemm_batched(cpu: &Cpu, a: Items, b: Items, c: &mut [f32]) -> Result<()> {
+pub fn gemm_batched(cpu: &Cpu, a: Items, b: Items, c: &mut [f32], then: Option<&Then>) -> Result<()> {
     let count = a.offsets.len();
     let (m, k, n) = (a.matrix.rows, a.matrix.cols, b.matrix.cols);
     assert!(b.offsets.len() == count, "gemm_batched: {count} items of A, {} of B", b.offsets.len());
@@ -66,6 +67,8 @@ pub fn gemm_batched(cpu: &Cpu, a: Items, b: Items, c: &mut [f32]) -> Result<()> 
         bias: std::ptr::null(),
         activation: Activation::None,
         z: std::ptr::null_mut(),
+        then,
+        first: item * m * n,
         turned: false,
     };
     let each = problem(0).nanoseconds();

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::Then;
 use super::driver::{KC, Right, Slab, TILES_PER_PART, share};
 use super::pack::Source;
 use super::split::Split;
@@ -16,6 +17,10 @@ const RESIDENT_A: usize = 900 << 10;
 const JOBS_PER_THREAD: usize = 12;
 /// Compute jobs shorter than this are not worth their claim.
 const JOB_NS: usize = 2_000;
+/// Columns of C that are worth finishing row by row: with fewer, beginning a row costs more than its elements.
+const WORTH_FINISHING: usize = 256;
+/// Floats of C that a job finishes at least, where that is a phase of its own.
+const FINISHED_TOGETHER: usize = 1 << 14;
 /// Floats of the largest tile and columns of the widest panel, over all instruction sets.
 const MAX_TILE: usize = 12 * 32;
 const MAX_PANEL: usize = 32;
@@ -33,20 +38,38 @@ impl Slab<'_> {
         let column_parts = jobs.div_ceil(row_parts).min(strips);
         let rows = Split::into(self.tiles.parts, row_parts.max(jobs / column_parts).min(self.tiles.parts));
         let columns = Split::into(strips, column_parts);
-        share(if threads > 1 { pool } else { None }, rows.parts * columns.parts, &|job| {
+        let pool = if threads > 1 { pool } else { None };
+        let widest = columns.largest() * together * self.kernels.panel;
+        let by_jobs = self.problem.turned || columns.parts == 1 || widest >= WORTH_FINISHING;
+        share(pool, rows.parts * columns.parts, &|job| {
             let strips = columns.range(job % columns.parts);
             let end = self.panels.len().min(strips.end * together);
-            self.compute_part(rows.range(job / columns.parts), strips.start * together..end);
+            let (tiles, panels) = (rows.range(job / columns.parts), strips.start * together..end);
+            self.compute_part(tiles.clone(), panels.clone());
+            if self.is_last() {
+                self.finish(self.rows_of(tiles), panels, by_jobs);
+            }
         });
+        if self.is_last() && !by_jobs {
+            self.then(threads, pool);
+        }
+    }
+
+    /// Whether C is finished with this slab.
+    fn is_last(&self) -> bool {
+        self.blocks.end * KC >= self.problem.k
+    }
+
+    fn rows_of(&self, tiles: Range<usize>) -> Range<usize> {
+        self.tiles.range(tiles.start).start..self.tiles.range(tiles.end - 1).end
     }
 
     /// Computes the tiles of some rows and panels (both counted from the slab's first) over the slab's blocks of K.
     fn compute_part(&self, tiles: Range<usize>, panels: Range<usize>) {
-        let problem = self.problem;
         let mut local = Local::new();
         let mut step =
             |first: usize, count: usize, block: usize| self.compute_step(&tiles, first, count, block, &mut local);
-        let rows = self.tiles.range(tiles.start).start..self.tiles.range(tiles.end - 1).end;
+        let rows = self.rows_of(tiles.clone());
         if rows.len() * self.depth() * size_of::<f32>() <= RESIDENT_A {
             let mut first = panels.start;
             while first < panels.end {
@@ -59,27 +82,69 @@ impl Slab<'_> {
                 panels.clone().for_each(|first| step(first, 1, block));
             }
         }
-        if self.blocks.end * KC >= problem.k {
-            self.activate(rows, panels);
-        }
     }
 
-    /// Applies what the tiles did not apply in registers to a finished part of C.
-    fn activate(&self, rows: Range<usize>, panels: Range<usize>) {
+    /// Applies what the tiles did not apply in registers to a finished part of C, and, if `then`, what follows.
+    fn finish(&self, rows: Range<usize>, panels: Range<usize>, then: bool) {
+        let problem = self.problem;
+        let then = problem.then.filter(|_| then);
+        // Tiles have applied it, unless they were turned.
+        let activation = match problem.activation {
+            Activation::Relu if !problem.turned => Activation::None,
+            activation => activation,
+        };
+        if activation == Activation::None && then.is_none() {
+            return;
+        }
+        self.each_run(rows, panels, |start, len| {
+            // SAFETY: inside C; this job alone writes these places, and its tiles are finished.
+            let y = unsafe { std::slice::from_raw_parts_mut(problem.c.add(start), len) };
+            activation::apply(problem.isa, activation, y);
+            if let Some(then) = then {
+                then(problem.first + start, y);
+            }
+        });
+    }
+
+    /// What follows a finished slab whose jobs had too few columns to do it themselves.
+    fn then(&self, threads: usize, pool: Option<&Pool>) {
+        let problem = self.problem;
+        let Some(then) = problem.then else { return };
+        let columns = (self.panels.end * self.kernels.panel).min(problem.n) - self.panels.start * self.kernels.panel;
+        let jobs = (self.rows.len() * columns / FINISHED_TOGETHER).clamp(1, threads * JOBS_PER_THREAD);
+        // Whole rows follow each other; of others each is a run of its own.
+        let (row, rows) =
+            if columns == problem.n { (1, self.rows.len() * columns) } else { (problem.n, self.rows.len()) };
+        let first = self.rows.start * problem.n + self.panels.start * self.kernels.panel;
+        let parts = Split::into(rows, jobs.min(rows));
+        share(pool, parts.parts, &|job| match (row, parts.range(job)) {
+            // SAFETY: inside C, which is finished; every job has elements or rows of its own.
+            (1, elements) => unsafe { self.hand_over(then, first + elements.start, elements.len()) },
+            // SAFETY: the same.
+            (_, rows) => rows.for_each(|i| unsafe { self.hand_over(then, first + i * row, columns) }),
+        });
+    }
+
+    /// Calls `then` with a run of neighbours of C.
+    ///
+    /// # Safety
+    /// They are inside C and finished, and nobody else has them.
+    unsafe fn hand_over(&self, then: &Then, start: usize, len: usize) {
+        // SAFETY: the caller's promise.
+        then(self.problem.first + start, unsafe { std::slice::from_raw_parts_mut(self.problem.c.add(start), len) });
+    }
+
+    /// Calls `body(start, len)` with all runs of neighbouring elements of C that these rows and panels are.
+    fn each_run(&self, rows: Range<usize>, panels: Range<usize>, body: impl Fn(usize, usize)) {
         let problem = self.problem;
         let first = (self.panels.start + panels.start) * self.kernels.panel;
         let columns = ((self.panels.start + panels.end) * self.kernels.panel).min(problem.n) - first;
-        let apply = |start: usize, len: usize| {
-            // SAFETY: inside C; this job alone writes these places, and its tiles are finished.
-            let y = unsafe { std::slice::from_raw_parts_mut(problem.c.add(start), len) };
-            activation::apply(problem.isa, problem.activation, y);
-        };
-        match problem.activation {
-            Activation::None => {}
-            _ if problem.turned => apply(first * problem.m, columns * problem.m),
-            Activation::Relu => {}
-            _ if columns == problem.n => apply((self.rows.start + rows.start) * columns, rows.len() * columns),
-            _ => rows.for_each(|row| apply((self.rows.start + row) * problem.n + first, columns)),
+        if problem.turned {
+            body(first * problem.m, columns * problem.m);
+        } else if columns == problem.n {
+            body((self.rows.start + rows.start) * columns, rows.len() * columns);
+        } else {
+            rows.for_each(|row| body((self.rows.start + row) * problem.n + first, columns));
         }
     }
 

@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use super::Then;
 use super::buffer::Scratch;
 use super::kernels::Kernels;
 use super::pack::Source;
@@ -41,7 +42,7 @@ pub(super) enum Right {
 }
 
 /// One product with its epilogue. The pointers have been checked against the sizes.
-pub(super) struct Problem {
+pub(super) struct Problem<'e> {
     pub isa: Isa,
     pub m: usize,
     pub n: usize,
@@ -55,13 +56,17 @@ pub(super) struct Problem {
     pub activation: Activation,
     /// `m × n`, or null.
     pub z: *mut f32,
+    /// What is done with finished parts of C.
+    pub then: Option<&'e Then<'e>>,
+    /// The position that `then` is told for the first element of C.
+    pub first: usize,
     /// C and z lie transposed, as `n × m`, and the bias has `m` floats. False at first; see [`Problem::run`].
     pub turned: bool,
 }
 
 /// The part of a problem that one packing and one compute phase work on.
 pub(super) struct Slab<'p> {
-    pub problem: &'p Problem,
+    pub problem: &'p Problem<'p>,
     pub kernels: &'static Kernels,
     pub rows: Range<usize>,
     pub panels: Range<usize>,
@@ -79,7 +84,7 @@ pub(super) struct Slab<'p> {
 // was written before the phase began.
 unsafe impl Sync for Slab<'_> {}
 
-impl Problem {
+impl Problem<'_> {
     /// Computes the product, sharing the work over `pool` if there is one and it is worth it.
     pub fn run(self, pool: Option<&Pool>) -> Result<()> {
         let problem = self.turn_if_narrow();

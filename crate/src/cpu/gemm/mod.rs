@@ -104,19 +104,25 @@ impl<'a> From<&'a PackedB> for Operand<'a> {
     }
 }
 
-/// What happens to the product while it is still in registers. The bits are those of the separate steps.
+/// What is done with a finished part of C: `(first, part)` are the position in C of its first element, and its elements.
+/// Every element comes once.
+pub type Then<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
+/// What happens to the product while it is still in registers or near. The bits are those of the separate steps.
 pub struct Epilogue<'a> {
     /// Added to every row: one float per column of C.
     pub bias: Option<&'a [f32]>,
-    /// Applied last.
+    /// Applied to z.
     pub activation: Activation,
     /// Receives the pre-activation z = op(A) op(B) + bias, which some derivatives need; laid out as C.
     pub z: Option<&'a mut [f32]>,
+    /// What else is done with C, last.
+    pub then: Option<&'a Then<'a>>,
 }
 
 impl Epilogue<'_> {
     /// The plain product.
-    pub const NONE: Self = Self { bias: None, activation: Activation::None, z: None };
+    pub const NONE: Self = Self { bias: None, activation: Activation::None, z: None, then: None };
 }
 
 /// C = act(op(A) op(B) + bias) with op(A) of M × K, op(B) of K × N and C of M × N, row-major. C is only written.
@@ -169,6 +175,8 @@ pub fn gemm<'b>(cpu: &Cpu, a: Matrix, b: impl Into<Operand<'b>>, c: &mut [f32], 
         bias: epilogue.bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
         activation: epilogue.activation,
         z: epilogue.z.map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr),
+        then: epilogue.then,
+        first: 0,
         turned: false,
     };
     problem.run(Some(&cpu.pool))

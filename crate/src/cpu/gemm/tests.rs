@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::cpu::{Isa, Pool, activation};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Deterministic values in [−1, 1).
 fn values(len: usize, seed: u64) -> Vec<f32> {
@@ -224,7 +225,7 @@ fn the_epilogue_has_the_bits_of_its_steps_and_touches_nothing_else() {
                     let mut c = vec![CANARY; m * n + 2 * PAD];
                     let mut saved = vec![CANARY; m * n + 2 * PAD];
                     let z_out = save.then_some(&mut saved[PAD..][..m * n]);
-                    let epilogue = Epilogue { bias: Some(&bias), activation, z: z_out };
+                    let epilogue = Epilogue { bias: Some(&bias), activation, z: z_out, then: None };
                     gemm(&cpu, a, b, &mut c[PAD..][..m * n], epilogue).unwrap();
                     assert_bits(&c[PAD..][..m * n], &y, &what);
                     let outside = |v: &[f32]| v[..PAD].iter().chain(&v[PAD + m * n..]).all(|&x| x == CANARY);
@@ -233,6 +234,57 @@ fn the_epilogue_has_the_bits_of_its_steps_and_touches_nothing_else() {
                         assert_bits(&saved[PAD..][..m * n], &z, &what);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Adds to every element a number that tells where it is, and counts it.
+fn follow(n: usize, seen: &[AtomicU32]) -> impl Fn(usize, &mut [f32]) + Sync {
+    move |first, part| {
+        for (i, value) in (first..).zip(part) {
+            *value += (i % (7 * n + 1)) as f32;
+            seen[i].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn what_follows_sees_every_finished_element_once() {
+    let check = |c: &[f32], plain: &[f32], n: usize, seen: Vec<AtomicU32>, what: &str| {
+        let expected: Vec<f32> = plain.iter().enumerate().map(|(i, c)| c + (i % (7 * n + 1)) as f32).collect();
+        assert_bits(c, &expected, what);
+        assert!(seen.into_iter().all(|count| count.into_inner() == 1), "{what}");
+    };
+    for threads in [1, 2] {
+        for cpu in cpus(threads) {
+            let shapes = [(1, 64, 5000), (40, 300, 700), (700, 33, 600), (9, 40, 9000), (2500, 8, 40)];
+            for (m, k, n) in SHAPES.into_iter().chain(shapes) {
+                let (a, b) = (values(m * k, 23), values(k * n, 24));
+                let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+                let mut plain = product(&cpu, a, b, n);
+                for activation in [Activation::None, Activation::Relu, Activation::Gelu] {
+                    let (mut c, seen) = (vec![f32::NAN; m * n], (0..m * n).map(|_| 0.into()).collect::<Vec<_>>());
+                    let follow = follow(n, &seen);
+                    gemm(&cpu, a, b, &mut c, Epilogue { activation, then: Some(&follow), ..Epilogue::NONE }).unwrap();
+                    drop(follow);
+                    activation::apply(cpu.isa, activation, &mut plain);
+                    check(&c, &plain, n, seen, &format!("{:?} {m} {k} {n} {activation:?}", cpu.isa));
+                    plain = product(&cpu, a, b, n);
+                }
+            }
+            for (count, m, k, n) in [(7, 5, 0, 3), (50, 13, 21, 35), (3, 150, 260, 170)] {
+                let (a, b) = (values(count * m * k, 25), values(k * n, 26));
+                let offsets: Vec<usize> = (0..count).map(|i| i * m * k).collect();
+                let (left, zeros) = (Items { matrix: Matrix::new(&a, m, k), offsets: &offsets }, vec![0; count]);
+                let right = Items { matrix: Matrix::new(&b, k, n), offsets: &zeros };
+                let mut plain = vec![f32::NAN; count * m * n];
+                gemm_batched(&cpu, left, right, &mut plain, None).unwrap();
+                let (mut c, seen) = (plain.clone(), (0..plain.len()).map(|_| 0.into()).collect::<Vec<_>>());
+                let follow = follow(n, &seen);
+                gemm_batched(&cpu, left, right, &mut c, Some(&follow)).unwrap();
+                drop(follow);
+                check(&c, &plain, n, seen, &format!("{:?} {count} {m} {k} {n}", cpu.isa));
             }
         }
     }
@@ -250,7 +302,7 @@ fn batched_products_are_single_products() {
                 let mut c = vec![f32::NAN; count * m * n];
                 let b_item = |offset: usize| Matrix::new(&b[offset..], n, k).t();
                 let left = Items { matrix: Matrix::new(&a, m, k), offsets: &a_offsets };
-                gemm_batched(&cpu, left, Items { matrix: b_item(0), offsets: &b_offsets }, &mut c).unwrap();
+                gemm_batched(&cpu, left, Items { matrix: b_item(0), offsets: &b_offsets }, &mut c, None).unwrap();
                 for item in 0..count {
                     let alone = product(&cpu, Matrix::new(&a[a_offsets[item]..], m, k), b_item(b_offsets[item]), n);
                     assert_bits(&c[item * m * n..][..m * n], &alone, &format!("{count} {m} {k} {n}: item {item}"));

@@ -1,7 +1,9 @@
-//! The largest and the smallest. Any order gives the same, so rows are folded over lanes and columns in place; a NaN wins.
+//! The largest and the smallest. Any order gives the same, so rows are folded over lanes and columns in place; a NaN wins,
+//! and 0 is larger than −0.
 
 use std::ops::Range;
 
+use crate::cpu::elementwise::{Elements, Evaluation, Source};
 use crate::cpu::share::{Shared, with_scratch};
 use crate::cpu::{Cpu, math};
 use crate::program::op::Middle;
@@ -15,6 +17,9 @@ const STRIP: usize = 1024;
 /// Rows below which an axis is not cut for more tasks.
 const SHORTEST_PART: usize = 4096;
 
+/// Elements that a chain computes at a time: 16 KiB.
+const BATCH: usize = 4096;
+
 /// Which one is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extreme {
@@ -26,7 +31,7 @@ pub(super) enum Extreme {
 pub(super) trait Ordered {
     /// What is below, or above, everything.
     fn least(extreme: Extreme) -> u32;
-    /// The winner of two; of equals either.
+    /// The winner of two.
     fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32;
 }
 
@@ -43,8 +48,14 @@ impl Ordered for Floats {
 
     #[inline(always)]
     fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32 {
-        let (a, b) = (f32::from_bits(a), f32::from_bits(b));
-        if LARGEST { math::maximum(a, b).to_bits() } else { math::minimum(a, b).to_bits() }
+        let (x, y) = (f32::from_bits(a), f32::from_bits(b));
+        // Equal numbers have equal bits, but for 0 and −0: of those the sign decides, or the order would.
+        match (x == y, LARGEST) {
+            (true, true) => a & b,
+            (true, false) => a | b,
+            (false, true) => math::maximum(x, y).to_bits(),
+            (false, false) => math::minimum(x, y).to_bits(),
+        }
     }
 }
 
@@ -74,10 +85,10 @@ pub(super) struct Unit {
 }
 
 /// Writes the extreme over the middle axis of `x` to `out`.
-pub(super) fn reduce<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: &[u32], out: &mut [u32]) {
+pub(super) fn reduce<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: Source, out: &mut [u32]) {
     let Middle { outer, count, inner } = axes;
     let strips = inner.div_ceil(STRIP);
-    let picoseconds = x.len() as u64 * 100;
+    let picoseconds = x.len() as u64 * (100 + x.picoseconds());
     let most = count.div_ceil(SHORTEST_PART).max(1);
     // Few results over a long axis: cut the axis, then fold the parts.
     let parts = cpu.tasks(picoseconds, most * outer * strips).div_ceil(outer * strips).min(most);
@@ -93,14 +104,19 @@ pub(super) fn reduce<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: &
     let run = |out: &mut [u32]| {
         let shared = Shared::new(out);
         cpu.ranges(cpu.tasks(picoseconds, units), units, &|range| {
-            for index in range {
-                let unit = unit(index);
-                let start = index / strips * inner;
-                // SAFETY: every unit has its own results.
-                let results = unsafe { shared.part(start + unit.columns.start..start + unit.columns.end) };
-                results.fill(T::least(extreme));
-                T::fold(cpu, extreme, axes, &unit, x, results);
-            }
+            x.open(cpu.isa, BATCH, |x| {
+                for index in range {
+                    let unit = unit(index);
+                    let start = index / strips * inner;
+                    // SAFETY: every unit has its own results.
+                    let results = unsafe { shared.part(start + unit.columns.start..start + unit.columns.end) };
+                    results.fill(T::least(extreme));
+                    match x {
+                        Elements::Words(x) => T::fold(cpu, extreme, axes, &unit, x, results),
+                        Elements::Chain(chain) => fold_computed::<T>(cpu, extreme, axes, &unit, chain, results),
+                    }
+                }
+            });
         });
     };
     if parts == 1 {
@@ -113,6 +129,35 @@ pub(super) fn reduce<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: &
             let all = Unit { outer: o, rows: 0..parts, columns: 0..inner };
             results.fill(T::least(extreme));
             T::fold(cpu, extreme, axes, &all, partials, results);
+        }
+    });
+}
+
+/// Folds what a chain computes of the unit's part into `results`, some rows at a time.
+fn fold_computed<T: Kernels>(
+    cpu: &Cpu,
+    extreme: Extreme,
+    axes: Middle,
+    unit: &Unit,
+    chain: &Evaluation,
+    results: &mut [u32],
+) {
+    let width = unit.columns.len();
+    let at_once = (BATCH / width).clamp(1, unit.rows.len().max(1));
+    with_scratch(at_once * width, |scratch| {
+        for first in unit.rows.clone().step_by(at_once) {
+            let rows = at_once.min(unit.rows.end - first);
+            let block = &mut scratch[..rows * width];
+            let start = (unit.outer * axes.count + first) * axes.inner + unit.columns.start;
+            if width == axes.inner {
+                chain.compute(start, block);
+            } else {
+                for (row, words) in block.chunks_exact_mut(width).enumerate() {
+                    chain.compute(start + row * axes.inner, words);
+                }
+            }
+            let axes = Middle { outer: 1, count: rows, inner: width };
+            T::fold(cpu, extreme, axes, &Unit { outer: 0, rows: 0..rows, columns: 0..width }, block, results);
         }
     });
 }

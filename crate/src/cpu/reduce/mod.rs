@@ -9,8 +9,10 @@ mod extreme;
 mod sum;
 
 use super::Cpu;
+use super::elementwise::{Feed, Source};
 use super::share::with_scratch;
 use crate::dtype::Dtype;
+use crate::error::{Error, Result};
 use crate::program::op::{Middle, ReduceOp};
 
 use extreme::Extreme;
@@ -25,21 +27,38 @@ pub fn reduce(cpu: &Cpu, kind: ReduceOp, axes: Middle, dtype: Dtype, x: &[u32], 
     if out.is_empty() {
         return;
     }
+    let source = Source::Words(x);
     match (kind, dtype) {
-        (ReduceOp::Sum, Dtype::F32) => sums(cpu, x, axes, Term::Value, out),
+        (ReduceOp::Sum, Dtype::F32) => sums(cpu, source, axes, Term::Value, out),
         (ReduceOp::Sum, _) => sum_integers(cpu, axes, x, out),
-        (ReduceOp::Mean, _) => means(cpu, axes, x, out),
+        (ReduceOp::Mean, _) => means(cpu, axes, source, out),
         (ReduceOp::Variance { correction }, _) => variances(cpu, axes, correction, x, out),
-        (ReduceOp::Max, Dtype::F32) => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Largest, x, out),
-        (ReduceOp::Max, _) => extreme::reduce::<extreme::Integers>(cpu, axes, Extreme::Largest, x, out),
-        (ReduceOp::Min, Dtype::F32) => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Smallest, x, out),
-        (ReduceOp::Min, _) => extreme::reduce::<extreme::Integers>(cpu, axes, Extreme::Smallest, x, out),
+        (ReduceOp::Max, Dtype::F32) => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Largest, source, out),
+        (ReduceOp::Max, _) => extreme::reduce::<extreme::Integers>(cpu, axes, Extreme::Largest, source, out),
+        (ReduceOp::Min, Dtype::F32) => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Smallest, source, out),
+        (ReduceOp::Min, _) => extreme::reduce::<extreme::Integers>(cpu, axes, Extreme::Smallest, source, out),
         (ReduceOp::Argmax, _) => arg::positions(cpu, axes, Extreme::Largest, dtype, x, out),
         (ReduceOp::Argmin, _) => arg::positions(cpu, axes, Extreme::Smallest, dtype, x, out),
     }
 }
 
-fn means(cpu: &Cpu, axes: Middle, x: &[u32], out: &mut [u32]) {
+/// The same for f32 elements that a chain computes on the way: the bits are those of the chain, and then the reduction.
+///
+/// # Errors
+/// [`Error::Internal`] for a kind that looks at elements more than once, or at their positions.
+pub fn reduce_computed(cpu: &Cpu, kind: ReduceOp, axes: Middle, x: Feed, out: &mut [u32]) -> Result<()> {
+    let source = Source::Chain(x);
+    match kind {
+        ReduceOp::Sum => sums(cpu, source, axes, Term::Value, out),
+        ReduceOp::Mean => means(cpu, axes, source, out),
+        ReduceOp::Max => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Largest, source, out),
+        ReduceOp::Min => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Smallest, source, out),
+        _ => return Err(Error::Internal(format!("{kind:?} of a chain"))),
+    }
+    Ok(())
+}
+
+fn means(cpu: &Cpu, axes: Middle, x: Source, out: &mut [u32]) {
     sums(cpu, x, axes, Term::Value, out);
     divide(out, axes.count as f32);
 }
@@ -47,8 +66,8 @@ fn means(cpu: &Cpu, axes: Middle, x: &[u32], out: &mut [u32]) {
 /// Two passes: E[x²] − E[x]² would cancel.
 fn variances(cpu: &Cpu, axes: Middle, correction: f64, x: &[u32], out: &mut [u32]) {
     with_scratch(out.len(), |centres| {
-        means(cpu, axes, x, centres);
-        sums(cpu, x, axes, Term::SquaredDeviation(centres), out);
+        means(cpu, axes, Source::Words(x), centres);
+        sums(cpu, Source::Words(x), axes, Term::SquaredDeviation(centres), out);
     });
     divide(out, (axes.count as f64 - correction).max(0.0) as f32);
 }

@@ -5,10 +5,13 @@
 //! a time; block sums are combined pairwise, as a binary counter carries, and the rows inside a line last. Whatever is
 //! missing at the end counts as zeros that are not added, so appended zeros change no bit. Subtrees of 2ᵏ blocks are
 //! whole nodes of the tree: threads share the work by them without touching the order.
+//!
+//! Elements that a chain computes are computed block by block into scratch and summed from there.
 
 use std::ops::Range;
 
 use crate::cpu::Cpu;
+use crate::cpu::elementwise::{Elements, Evaluation, Source};
 use crate::cpu::share::{Shared, with_scratch};
 use crate::program::op::Middle;
 
@@ -26,6 +29,9 @@ const TASK_ELEMENTS: usize = 1 << 17;
 
 /// Columns whose partial sums stay in the first-level cache together: 4 KiB.
 const STRIP: usize = 1024;
+
+/// Elements that a chain computes at a time, where blocks are shorter: 16 KiB.
+const BATCH: usize = 4096;
 
 /// What is summed.
 #[derive(Clone, Copy)]
@@ -71,8 +77,8 @@ impl Summand for SquaredDeviation {
     }
 }
 
-/// Sums `x` over the middle axis into `out`.
-pub(in crate::cpu) fn sums(cpu: &Cpu, x: &[u32], axes: Middle, term: Term<'_>, out: &mut [u32]) {
+/// Sums `x` over the middle axis into `out`. Of what a chain computes there are no terms but the values.
+pub(in crate::cpu) fn sums(cpu: &Cpu, x: Source, axes: Middle, term: Term<'_>, out: &mut [u32]) {
     let Middle { outer, count, inner } = axes;
     if inner == 1 && count <= LANES * BLOCK_LINES {
         return short_rows(cpu, x, count, term, &mut out[..outer]);
@@ -83,16 +89,18 @@ pub(in crate::cpu) fn sums(cpu: &Cpu, x: &[u32], axes: Middle, term: Term<'_>, o
     let subtree = lines.subtree();
     let subtrees = lines.count.div_ceil(subtree).max(1);
     let units = outer * strips * subtrees;
-    let tasks = cpu.tasks(x.len() as u64 * 60, units);
+    let tasks = cpu.tasks(x.len() as u64 * (60 + x.picoseconds()), units);
     if subtrees == 1 {
         let out = Shared::new(out);
         cpu.ranges(tasks, units, &|units| {
-            for unit in units {
-                let (o, columns) = (unit / strips, lines.columns(unit % strips));
-                // SAFETY: every unit is another row or strip of the result.
-                let sums = unsafe { out.part(o * inner + columns.start..o * inner + columns.end) };
-                lines.sum(cpu, x, o, columns, term, 0..lines.count, |line| lines.fold(line, sums));
-            }
+            x.open(cpu.isa, lines.batch(), |x| {
+                for unit in units {
+                    let (o, columns) = (unit / strips, lines.columns(unit % strips));
+                    // SAFETY: every unit is another row or strip of the result.
+                    let sums = unsafe { out.part(o * inner + columns.start..o * inner + columns.end) };
+                    lines.sum(cpu, x, o, columns, term, 0..lines.count, |line| lines.fold(line, sums));
+                }
+            });
         });
         return;
     }
@@ -100,15 +108,17 @@ pub(in crate::cpu) fn sums(cpu: &Cpu, x: &[u32], axes: Middle, term: Term<'_>, o
     with_scratch(outer * subtrees * width, |partials| {
         let shared = Shared::new(partials);
         cpu.ranges(tasks, units, &|units| {
-            for unit in units {
-                let (o, strip, tree) = (unit / subtrees / strips, unit / subtrees % strips, unit % subtrees);
-                let columns = lines.columns(strip);
-                let start = (o * subtrees + tree) * width + columns.start * lines.rows;
-                // SAFETY: every unit has its own part of the partial sums.
-                let partial = unsafe { shared.part(start..start + columns.len() * lines.rows) };
-                let range = tree * subtree..((tree + 1) * subtree).min(lines.count);
-                lines.sum(cpu, x, o, columns, term, range, |line| write(line, partial));
-            }
+            x.open(cpu.isa, lines.batch(), |x| {
+                for unit in units {
+                    let (o, strip, tree) = (unit / subtrees / strips, unit / subtrees % strips, unit % subtrees);
+                    let columns = lines.columns(strip);
+                    let start = (o * subtrees + tree) * width + columns.start * lines.rows;
+                    // SAFETY: every unit has its own part of the partial sums.
+                    let partial = unsafe { shared.part(start..start + columns.len() * lines.rows) };
+                    let range = tree * subtree..((tree + 1) * subtree).min(lines.count);
+                    lines.sum(cpu, x, o, columns, term, range, |line| write(line, partial));
+                }
+            });
         });
         for (sums, partials) in out.chunks_exact_mut(inner).zip(partials.chunks_exact(subtrees * width)) {
             with_scratch(Tree::words(width), |scratch| {
@@ -124,17 +134,10 @@ pub(in crate::cpu) fn sums(cpu: &Cpu, x: &[u32], axes: Middle, term: Term<'_>, o
 }
 
 /// Rows of one block each: the tree without its administration.
-fn short_rows(cpu: &Cpu, x: &[u32], count: usize, term: Term<'_>, out: &mut [u32]) {
+fn short_rows(cpu: &Cpu, x: Source, count: usize, term: Term<'_>, out: &mut [u32]) {
     let rows = out.len();
     let out = Shared::new(out);
-    cpu.ranges(cpu.tasks(x.len() as u64 * 60, rows), rows, &|range| {
-        let x = &x[range.start * count..range.end * count];
-        let centres = match term {
-            Term::SquaredDeviation(centres) => &centres[range.clone()],
-            _ => &[],
-        };
-        // SAFETY: ranges of rows are disjoint.
-        let sums = unsafe { out.part(range) };
+    let add = |x: &[u32], centres: &[u32], sums: &mut [u32]| {
         crate::dispatch!(
             cpu.isa,
             sum_rows(
@@ -145,6 +148,29 @@ fn short_rows(cpu: &Cpu, x: &[u32], count: usize, term: Term<'_>, out: &mut [u32
                 sums: &mut [u32] = sums
             )
         );
+    };
+    cpu.ranges(cpu.tasks(x.len() as u64 * (60 + x.picoseconds()), rows), rows, &|range| {
+        // SAFETY: ranges of rows are disjoint.
+        let sums = unsafe { out.part(range.clone()) };
+        x.open(cpu.isa, BATCH, |x| match x {
+            Elements::Words(x) => {
+                let centres = match term {
+                    Term::SquaredDeviation(centres) => &centres[range.clone()],
+                    _ => &[],
+                };
+                add(&x[range.start * count..range.end * count], centres, sums);
+            }
+            Elements::Chain(chain) => {
+                let batch = (BATCH / count.max(1)).max(1);
+                with_scratch(batch.min(sums.len()) * count, |scratch| {
+                    for (i, sums) in sums.chunks_mut(batch).enumerate() {
+                        let x = &mut scratch[..sums.len() * count];
+                        chain.compute((range.start + i * batch) * count, x);
+                        add(x, &[], sums);
+                    }
+                });
+            }
+        });
     });
 }
 
@@ -198,42 +224,88 @@ impl Lines {
         (TASK_ELEMENTS / columns).next_power_of_two().max(BLOCK_LINES)
     }
 
+    /// Elements that a chain is asked for at a time, at most: a block, or several short ones.
+    fn batch(self) -> usize {
+        self.rows * self.inner.min(STRIP) * BLOCK_LINES * self.blocks_at_once()
+    }
+
+    fn blocks_at_once(self) -> usize {
+        (BATCH / (self.rows * self.inner.min(STRIP) * BLOCK_LINES)).max(1)
+    }
+
     /// Sums the lines of `range`, which starts at a block, of result row `o`, and hands the sum to `take`.
     fn sum(
         self,
         cpu: &Cpu,
-        x: &[u32],
+        x: Elements,
         o: usize,
         columns: Range<usize>,
         term: Term<'_>,
         range: Range<usize>,
         take: impl FnOnce(&mut [u32]),
     ) {
-        let x = &x[o * self.total_rows * self.inner..(o + 1) * self.total_rows * self.inner];
+        let size = self.total_rows * self.inner;
         let first = range.start * self.width() + columns.start;
-        let end = (range.end * self.width()).min(x.len());
-        let x = x.get(first..end).unwrap_or(&[]);
+        let end = (range.end * self.width()).min(size);
         let width = columns.len() * self.rows;
         // One spare line for the centres, repeated for every row of a line.
         with_scratch(Tree::words(width) + width, |scratch| {
             let (centres, scratch) = scratch.split_at_mut(width);
             if let Term::SquaredDeviation(all) = term {
-                let own = &all[o * self.inner..][columns];
+                let own = &all[o * self.inner..][columns.clone()];
                 centres.chunks_exact_mut(own.len()).for_each(|row| row.copy_from_slice(own));
             }
+            let centres = &*centres;
             let mut tree = Tree::new(scratch, width);
-            crate::dispatch!(
-                cpu.isa,
-                add_lines(
-                    x: &[u32] = x,
-                    stride: usize = self.width(),
-                    centres: &[u32] = centres,
-                    term: Term<'_> = term,
-                    tree: &mut Tree = &mut tree
-                )
-            );
+            let mut add = |x: &[u32], stride: usize| {
+                let tree = &mut tree;
+                crate::dispatch!(
+                    cpu.isa,
+                    add_lines(
+                        x: &[u32] = x,
+                        stride: usize = stride,
+                        centres: &[u32] = centres,
+                        term: Term<'_> = term,
+                        tree: &mut Tree = tree
+                    )
+                );
+            };
+            match x {
+                Elements::Words(x) => add(x[o * size..(o + 1) * size].get(first..end).unwrap_or(&[]), self.width()),
+                Elements::Chain(chain) => with_scratch(self.batch(), |block| {
+                    let at_once = BLOCK_LINES * self.blocks_at_once();
+                    for start in range.clone().step_by(at_once) {
+                        let lines = start..(start + at_once).min(range.end);
+                        add(self.compute(chain, o, &columns, lines, block), width);
+                    }
+                }),
+            }
             take(tree.finish());
         });
+    }
+
+    /// The columns of lines of result row `o`, one line after the other.
+    fn compute<'b>(
+        self,
+        chain: &Evaluation,
+        o: usize,
+        columns: &Range<usize>,
+        lines: Range<usize>,
+        block: &'b mut [u32],
+    ) -> &'b [u32] {
+        let size = self.total_rows * self.inner;
+        let start = lines.start * self.width();
+        if columns.len() == self.inner {
+            let block = &mut block[..(lines.end * self.width()).min(size) - start];
+            chain.compute(o * size + start, block);
+            return block;
+        }
+        // Several strips: lines are rows, of which each is cut.
+        let block = &mut block[..lines.len() * columns.len()];
+        for (line, words) in block.chunks_exact_mut(columns.len()).enumerate() {
+            chain.compute(o * size + start + line * self.width() + columns.start, words);
+        }
+        block
     }
 
     /// Adds the rows inside a line, pairwise.

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::cpu::{Isa, Pool};
+use crate::plan::{self, Base, ChainOp, ChainOperand, ChainOutput, Location, Operand};
+use crate::program::op::{BinaryOp, ElementOp};
+use crate::shape::{Dims, numel};
 
 const SHAPES: [(usize, usize, usize); 22] = [
     (0, 3, 2),
@@ -46,6 +49,78 @@ fn run(cpu: &Cpu, kind: ReduceOp, (outer, count, inner): (usize, usize, usize), 
 fn values(x: &[u32], (_, count, inner): (usize, usize, usize), index: usize) -> impl Iterator<Item = f32> + '_ {
     let start = index / inner * count * inner + index % inner;
     (0..count).map(move |i| f32::from_bits(x[start + i * inner]))
+}
+
+/// The bits of a chain and then a reduction, with operands that stretch over each of the three dimensions.
+#[test]
+fn what_a_chain_computes_is_reduced_as_if_it_had_been_written() {
+    use crate::cpu::elementwise::Chain;
+    let op = |op, a, b| ChainOp {
+        instruction: 0,
+        op,
+        operands: [a, b, ChainOperand::None],
+        operand_dtype: Dtype::F32,
+        dtype: Dtype::F32,
+    };
+    let operand = |dims: &[u32]| {
+        let location = Location { base: Base::Arena, offset: 0 };
+        let (dims, numel) = (Dims::new(dims).unwrap(), numel(dims).unwrap());
+        Operand { register: 0, value: 0, location, dtype: Dtype::F32, dims, numel }
+    };
+    let binary = ElementOp::Binary;
+    let (input, value) = (ChainOperand::Input, ChainOperand::Op);
+    let ops = vec![
+        op(binary(BinaryOp::Sub), input(0), input(1)),
+        op(binary(BinaryOp::Mul), value(0), value(0)),
+        op(binary(BinaryOp::Add), value(1), ChainOperand::Scalar(0, Dtype::F32)),
+        op(binary(BinaryOp::Mul), value(2), input(2)),
+        op(binary(BinaryOp::Sub), value(3), input(3)),
+    ];
+    for cpu in every_cpu() {
+        for shape @ (outer, count, inner) in
+            SHAPES.into_iter().filter(|&(outer, count, inner)| outer * count * inner > 0)
+        {
+            let dims = [outer as u32, count as u32, inner as u32];
+            let (x, [a, b, c]) = (floats(outer * count * inner), [count, outer, inner].map(floats));
+            let all = operand(&dims);
+            let chain = plan::Chain {
+                dims: all.dims,
+                numel: all.numel,
+                inputs: vec![all, operand(&[1, dims[1], 1]), operand(&[dims[0], 1, 1]), operand(&dims[2..])],
+                ops: ops.clone(),
+                outputs: vec![ChainOutput { op: 4, operand: all, depends_on: 15, in_place_of: None }],
+            };
+            let inputs: [&[u32]; 4] = [&x, &a, &b, &c];
+            let mut written = vec![0; x.len()];
+            Chain::new(&chain).unwrap().run(&cpu, &inputs, &mut [&mut written], &[0.25]);
+            let chain = Chain::in_spans(&chain).unwrap();
+            let feed = Feed { chain: &chain, inputs: &inputs, scalars: &[0.25] };
+            for kind in [ReduceOp::Sum, ReduceOp::Mean, ReduceOp::Max, ReduceOp::Min] {
+                let mut out = vec![0xdead_beef; outer * inner];
+                reduce_computed(&cpu, kind, Middle { outer, count, inner }, feed, &mut out).unwrap();
+                assert!(out == run(&cpu, kind, shape, Dtype::F32, &written), "{kind:?} {shape:?} on {:?}", cpu.isa);
+            }
+            let out = &mut vec![0; outer * inner];
+            assert!(reduce_computed(&cpu, ReduceOp::Argmax, Middle { outer, count, inner }, feed, out).is_err());
+        }
+    }
+}
+
+#[test]
+fn the_sign_of_zero_decides_not_its_place() {
+    for cpu in every_cpu() {
+        for count in [2, 63, 64, 65, 20_000] {
+            for inner in [1, 3, 100] {
+                for at in [0, 1, count - 1] {
+                    let mut x = vec![(-0.0_f32).to_bits(); count * inner];
+                    x[at * inner..(at + 1) * inner].fill(0.0_f32.to_bits());
+                    let shape = (1, count, inner);
+                    assert_eq!(run(&cpu, ReduceOp::Max, shape, Dtype::F32, &x), vec![0.0_f32.to_bits(); inner]);
+                    assert_eq!(run(&cpu, ReduceOp::Min, shape, Dtype::F32, &x), vec![(-0.0_f32).to_bits(); inner]);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -63,6 +63,42 @@ pub(crate) fn a_chain_computes_what_does_not_depend_on_the_missing_operand(bench
     assert_eq!(bench.code(11, 3), "ERR_DISPOSED");
 }
 
+/// A mean of a chain, and a product with a chain behind it that has two results, each without one of the operands.
+pub(crate) fn a_missing_operand_spreads_through_instructions_with_chains_around_them(bench: &Bench) {
+    let writer = program(&[(F32, &[2, 2]), (F32, &[2, 2]), (F32, &[2, 2])], |w, x| {
+        let difference = w.like("sub", &[x[0], x[1]], &[]);
+        let square = w.like("square", &[difference], &[]);
+        let mean = w.op("mean", &[(F32, &[])], &[square], &[A::W(1), A::W(4), A::W(1)]);
+        let product = w.op("matmul", &[(F32, &[2, 2])], &[x[0], x[0]], &[A::W(0), A::W(0)]);
+        let doubled = w.like("add", &[product, product], &[]);
+        let scaled = w.like("mul", &[doubled, x[2]], &[]);
+        let beside = w.like("neg", &[x[2]], &[]);
+        vec![mean, doubled, scaled, beside]
+    });
+    let sizes = [(10, 1), (11, 4), (12, 4), (13, 4)];
+    let wanted: [&[f32]; 4] = [&[3.75], &[14.0, 20.0, 30.0, 44.0], &[28.0, 40.0, 60.0, 88.0], &[-2.0; 4]];
+    for missing in [None, Some(1), Some(2), Some(3)] {
+        bench.write(1, &[1.0, 2.0, 3.0, 4.0]);
+        bench.write(2, &[0.0, 1.0, 0.0, 2.0]);
+        bench.write(3, &[2.0; 4]);
+        let slot = |slot: u32| if missing == Some(slot) { 99 } else { slot };
+        bench.submit(&stream(&writer, &[slot(1), slot(2), slot(3)], &[10, 11, 12, 13], &[], &[]));
+        let lost: &[u32] = match missing {
+            None => &[],
+            Some(1) => &[10, 11, 12],
+            Some(2) => &[10],
+            Some(_) => &[12, 13],
+        };
+        for ((slot, len), wanted) in sizes.into_iter().zip(wanted) {
+            if lost.contains(&slot) {
+                assert_eq!(bench.code(slot, len), "ERR_DISPOSED", "{missing:?} {slot}");
+            } else {
+                assert_eq!(bench.read(slot, len).unwrap(), wanted, "{missing:?} {slot}");
+            }
+        }
+    }
+}
+
 pub(crate) fn sync_tells_the_first_unread_failure_once(bench: &Bench) {
     with_bad_index(bench);
     assert_eq!(bench.sync().unwrap_err().error.code(), "ERR_ARGUMENT");

@@ -18,8 +18,11 @@ use crate::gpu::Traits;
 use crate::plan::{Chain, ChainOp, ChainOperand, Limits};
 use crate::program::op::{BinaryOp, ElementOp, UnaryOp};
 
+mod inline;
 #[cfg(test)]
 mod tests;
+
+pub(super) use inline::inline;
 
 /// Invocations of a workgroup.
 const SIZE: u32 = 64;
@@ -36,6 +39,12 @@ pub fn limits(traits: &Traits) -> Limits {
         bindings: traits.bindings as usize,
         binding: ((traits.binding_bytes - u64::from(traits.alignment)) / 4) as usize,
     }
+}
+
+/// What a chain may have that a reduction evaluates, which binds a result and partial results, and has 12 immediates.
+pub fn limits_before(traits: &Traits) -> Limits {
+    let all = limits(traits);
+    Limits { outputs: 1, scalars: 5, bindings: all.bindings.saturating_sub(2), ..all }
 }
 
 /// How the four elements of an operand are found.
@@ -68,37 +77,78 @@ fn internal(what: &str) -> Error {
     Error::Internal(format!("chain: {what}"))
 }
 
+/// What a chain reads, and how.
+struct Reads {
+    layout: Layout,
+    fetches: Vec<Fetch>,
+}
+
+impl Reads {
+    fn of(chain: &Chain) -> Self {
+        let strides: Vec<_> = chain.inputs.iter().map(|input| strides_over(&input.dims, &chain.dims)).collect();
+        let layout = Layout::merge(&chain.dims, &strides);
+        let rows = layout.inner().is_multiple_of(4);
+        let fetches = (0..chain.inputs.len()).map(|input| fetch(&layout, input, rows)).collect();
+        Self { layout, fetches }
+    }
+
+    /// Whether any operand is read at an index of its own.
+    fn is_by_index(&self) -> bool {
+        self.fetches.iter().any(|fetch| !matches!(fetch, Fetch::Uniform | Fetch::Straight))
+    }
+
+    /// Declares the sizes that indices are made of, and the scalars.
+    fn declare(&self, chain: &Chain, b: &mut Builder) -> Scalars {
+        if self.is_by_index() {
+            for (axis, &size) in self.layout.dims.iter().enumerate().skip(1) {
+                b.value(&format!("d{axis}"), size);
+            }
+        }
+        let mut scalars = Scalars(Vec::new());
+        for scalar in chain.ops.iter().flat_map(ChainOp::scalars) {
+            if !scalars.0.contains(&scalar) {
+                b.word(&format!("s{}", scalars.0.len()), Type::of(scalar.1).name(), Word::Scalar(scalar.0, scalar.1));
+                scalars.0.push(scalar);
+            }
+        }
+        scalars
+    }
+
+    /// The statements that evaluate four neighbours, the first of which is element `4 i`, to `rx`, `ry`, `rz` and `rw`.
+    fn four(&self, loads: &Loads) -> String {
+        let (rank, mut text) = (self.layout.dims.len(), String::new());
+        if self.is_by_index() {
+            text.push_str(&coordinates("i * 4u", rank));
+        }
+        text.push_str(&loads.first);
+        if self.fetches.contains(&Fetch::Scattered) {
+            for element in &ELEMENTS[1..] {
+                text.push_str(&advance(rank));
+                text.push_str(&loads.scattered.replace('@', element));
+            }
+        }
+        for element in ELEMENTS {
+            let arguments: Vec<_> = (0..self.fetches.len()).map(|i| format!("v{i}.{element}")).collect();
+            let _ = writeln!(text, "let r{element} = element({});", arguments.join(", "));
+        }
+        text
+    }
+}
+
 pub(super) fn prepare(chain: &Chain, target: Target) -> Result<Prepared> {
     if chain.numel == 0 {
         return Ok(Prepared::default());
     }
-    let strides: Vec<_> = chain.inputs.iter().map(|input| strides_over(&input.dims, &chain.dims)).collect();
-    let layout = Layout::merge(&chain.dims, &strides);
-    let rows = layout.inner().is_multiple_of(4);
-    let fetches: Vec<Fetch> = (0..chain.inputs.len()).map(|input| fetch(&layout, input, rows)).collect();
-    let by_index = fetches.iter().any(|fetch| !matches!(fetch, Fetch::Uniform | Fetch::Straight));
-    let scattered = fetches.contains(&Fetch::Scattered);
-
+    let reads = Reads::of(chain);
     let mut b = Builder::new(target.traits, "chain");
     let vectors = chain.numel.div_ceil(4);
     b.value("count", vectors);
-    if by_index {
-        for (axis, &size) in layout.dims.iter().enumerate().skip(1) {
-            b.value(&format!("d{axis}"), size);
-        }
-    }
-    let mut scalars = Scalars(Vec::new());
-    for scalar in chain.ops.iter().flat_map(ChainOp::scalars) {
-        if !scalars.0.contains(&scalar) {
-            b.word(&format!("s{}", scalars.0.len()), Type::of(scalar.1).name(), Word::Scalar(scalar.0, scalar.1));
-            scalars.0.push(scalar);
-        }
-    }
+    let scalars = reads.declare(chain, &mut b);
     for (i, output) in chain.outputs.iter().enumerate() {
         b.buffer(&format!("o{i}"), Memory::Operand(output.operand), Type::Vec4U32);
     }
     let mut loads = Loads::default();
-    for (i, (input, &fetch)) in chain.inputs.iter().zip(&fetches).enumerate() {
+    for (i, (input, &fetch)) in chain.inputs.iter().zip(&reads.fetches).enumerate() {
         let taker = chain.outputs.iter().position(|output| output.in_place_of == Some(i as u8));
         if taker.is_some() && fetch != Fetch::Straight {
             return Err(internal("an output in place of an operand that is not read straight through"));
@@ -109,25 +159,12 @@ pub(super) fn prepare(chain: &Chain, target: Target) -> Result<Prepared> {
             let ty = if vector { Type::Vec4U32 } else { Type::U32 };
             b.buffer(&name, Memory::Operand(*input), ty);
         }
-        loads.add(i, &name, fetch, vector, &layout);
+        loads.add(i, &name, fetch, vector, &reads.layout);
     }
     b.item(&element(chain, &scalars)?);
 
     let mut main = format!("let i = group() * {SIZE}u + local;\nif (i >= p.count) {{ return; }}\n");
-    if by_index {
-        main.push_str(&coordinates(layout.dims.len()));
-    }
-    main.push_str(&loads.first);
-    if scattered {
-        for element in &ELEMENTS[1..] {
-            main.push_str(&advance(layout.dims.len()));
-            main.push_str(&loads.scattered.replace('@', element));
-        }
-    }
-    for element in ELEMENTS {
-        let arguments: Vec<_> = (0..chain.inputs.len()).map(|i| format!("v{i}.{element}")).collect();
-        let _ = writeln!(main, "let r{element} = element({});", arguments.join(", "));
-    }
+    main.push_str(&reads.four(&loads));
     for i in 0..chain.outputs.len() {
         let _ = writeln!(main, "o{i}_set(i, vec4<u32>(rx.o{i}, ry.o{i}, rz.o{i}, rw.o{i}));");
     }
@@ -193,9 +230,9 @@ fn position(layout: &Layout, input: usize) -> String {
     index
 }
 
-/// The coordinates of the first of the four elements.
-fn coordinates(rank: usize) -> String {
-    let mut text = String::from("var x0 = i * 4u;\n");
+/// The coordinates of an element.
+fn coordinates(element: &str, rank: usize) -> String {
+    let mut text = format!("var x0 = {element};\n");
     for axis in (1..rank).rev() {
         let _ = writeln!(text, "let q{axis} = x0 / p.d{axis};\nvar x{axis} = x0 - q{axis} * p.d{axis};\nx0 = q{axis};");
     }

@@ -34,9 +34,9 @@ pub mod testing;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Traits};
-use crate::plan::{Kernel, Step, StepKind};
+use crate::plan::{Fused, Kernel, Step, StepKind};
 use crate::program::Op;
-pub use chain::limits;
+pub use chain::{limits, limits_before};
 use shader::{Aligned, Call};
 
 /// What kernels choose by.
@@ -82,6 +82,22 @@ pub fn prepare(step: &Step, target: Target) -> Result<Prepared> {
     match &step.kind {
         StepKind::Chain(chain) => chain::prepare(chain, target),
         StepKind::Kernel(kernel) => prepare_kernel(kernel, target),
+        StepKind::Fused(fused) => prepare_fused(fused, target),
+    }
+}
+
+/// Prepares an instruction with a chain before or behind it.
+fn prepare_fused(fused: &Fused, target: Target) -> Result<Prepared> {
+    let Fused { kernel, before, after } = fused;
+    match (&kernel.op, before, after) {
+        (Op::Reduce { kind, axes }, Some(before), None) => reduce::prepare(kernel, *kind, *axes, Some(before), target),
+        (_, None, Some(after)) => gemm::prepare(kernel, Some(after), target).or_else(|_| {
+            // Too much for one shader: the product, and then the chain in its place.
+            let mut apart = gemm::prepare(kernel, None, target)?;
+            apart.calls.extend(chain::prepare(&after.chain, target)?.calls);
+            Ok(apart)
+        }),
+        _ => Err(Error::Internal(format!("{:?} with chains around it", kernel.op))),
     }
 }
 
@@ -89,12 +105,10 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
     match &kernel.op {
         Op::Assign => shape::assign(kernel, target),
         Op::AddInto => shape::add_into(kernel, target),
-        Op::Reduce { kind, axes } => reduce::prepare(kernel, *kind, *axes, target),
+        Op::Reduce { kind, axes } => reduce::prepare(kernel, *kind, *axes, None, target),
         Op::Softmax { log, axes } => softmax::forward(kernel, *log, *axes, target),
         Op::SoftmaxGrad { log, axes } => softmax::backward(kernel, *log, *axes, target),
-        Op::Matmul { transpose_a, transpose_b } => gemm::matmul(kernel, *transpose_a, *transpose_b, target),
-        Op::Linear { activation, save_z } => gemm::linear(kernel, *activation, *save_z, target),
-        Op::LinearGrad { activation, wanted } => gemm::linear_grad(kernel, *activation, *wanted, target),
+        Op::Matmul { .. } | Op::Linear { .. } | Op::LinearGrad { .. } => gemm::prepare(kernel, None, target),
         Op::CrossEntropy { ignore_index } => loss::cross_entropy(kernel, *ignore_index, target),
         Op::CrossEntropyGrad { ignore_index } => loss::cross_entropy_grad(kernel, *ignore_index, target),
         Op::Transpose { permutation } => shape::transpose(kernel, permutation, target),

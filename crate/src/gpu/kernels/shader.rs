@@ -312,7 +312,7 @@ impl<'a> Builder<'a> {
         operand.location.offset.is_multiple_of(4)
             && match operand.location.base {
                 Base::Input(index) => aligned.input(index),
-                Base::Arena | Base::Allocation(_) => true,
+                Base::Arena | Base::Allocation(_) | Base::Nowhere => true,
             }
     }
 }

@@ -1,8 +1,10 @@
+use super::super::prepare_fused;
 use super::super::shader::Aligned;
 use super::super::testing::{Lab, Outcome, Settings, operand, validate};
 use super::*;
 use crate::cpu::activation::Activation;
 use crate::cpu::{Cpu, Isa, Pool, elementwise};
+use crate::gpu::Class;
 use crate::plan::{Base, ChainOutput, Location, Operand, Options, Plan, StepKind};
 use crate::program::Program;
 use crate::program::testing::{BOOL, F32, I32, Random, random_program};
@@ -283,22 +285,38 @@ fn a_fused_chain_has_the_bits_of_its_instructions() {
 fn chains_of_any_program_are_valid() {
     let mut random = Random::new(8);
     let traits = Traits::software();
-    let mut longest = 0;
+    let (mut longest, mut fused) = (0, [0; 2]);
     for _ in 0..150 {
         let program = Program::decode(&random_program(&mut random, 60).code).unwrap();
-        let plan = Plan::new(&program, Options { fuse: true, in_place: true, limits: limits(&traits) }).unwrap();
+        let limits = limits(&traits);
+        let before = Some(limits_before(&traits));
+        let options = Options { fuse: true, before, after: Some(limits), in_place: true, limits };
+        let plan = Plan::new(&program, options).unwrap();
         for step in &plan.steps {
-            let StepKind::Chain(chain) = &step.kind else { continue };
             for misaligned in [0, u64::MAX] {
                 let target = Target { traits: &traits, aligned: Aligned { misaligned } };
-                let prepared = prepare(chain, target).unwrap();
-                assert_eq!(prepared.calls.is_empty(), chain.numel == 0);
-                prepared.calls.iter().for_each(validate);
+                match &step.kind {
+                    StepKind::Chain(chain) => {
+                        let prepared = prepare(chain, target).unwrap();
+                        assert_eq!(prepared.calls.is_empty(), chain.numel == 0);
+                        prepared.calls.iter().for_each(validate);
+                        longest = longest.max(chain.ops.len());
+                    }
+                    StepKind::Fused(step) => {
+                        let others = [Class::Discrete, Class::Integrated].map(Traits::least);
+                        for traits in others.iter().chain([&traits]) {
+                            let prepared = prepare_fused(step, Target { traits, ..target }).unwrap();
+                            assert!(!prepared.calls.is_empty());
+                            prepared.calls.iter().for_each(validate);
+                        }
+                        fused[usize::from(step.after.is_some())] += 1;
+                    }
+                    StepKind::Kernel(_) => {}
+                }
             }
-            longest = longest.max(chain.ops.len());
         }
     }
-    assert!(longest >= 6, "{longest}");
+    assert!(longest >= 6 && fused.iter().all(|&count| count > 30), "{longest} {fused:?}");
 }
 
 #[test]

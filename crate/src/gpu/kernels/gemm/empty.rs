@@ -14,7 +14,7 @@ pub(super) fn call(product: &Product, target: Target) -> Result<Call> {
     let rows = product.m * product.items();
     let quads = product.n.div_ceil(4);
     b.value("rows", rows);
-    product.epilogue.declare(&mut b, product.flags().c);
+    product.epilogue.declare(&mut b, product.flags().c)?;
     let finish = if product.epilogue.in_two_passes() { "finish(at, col);" } else { "" };
     let main = format!(
         "let index = group() * {SIZE}u + local;\nlet quads = (p.n + 3u) / 4u;\nlet row = index / quads;\n\

@@ -1,14 +1,18 @@
 //! What happens to the sums of a product before they are stored: z = sum + bias, y = f(z). Stored are y and, where the
-//! backward pass needs it, z.
+//! backward pass needs it, z. A chain behind the product turns y into what is stored in its place, and may have more results.
 
+use std::fmt::Write as _;
+
+use super::super::chain::inline;
 use super::super::math::activation;
-use super::super::shader::{Builder, Memory, Type};
+use super::super::shader::{Aligned, Builder, Memory, Type};
 use crate::cpu::activation::Activation;
-use crate::plan::Operand;
+use crate::error::{Error, Result};
+use crate::plan::{After, Operand};
 
 /// The end of a product.
 #[derive(Clone, Copy)]
-pub(super) struct Epilogue {
+pub(super) struct Epilogue<'a> {
     /// Where y goes.
     pub to: Memory,
     /// A row that is added to every row.
@@ -17,17 +21,24 @@ pub(super) struct Epilogue {
     pub activation: Activation,
     /// Where z goes, if anywhere.
     pub z: Option<Operand>,
+    /// A chain that y goes through, and which slots allow vectors for it.
+    pub after: Option<(&'a After, Aligned)>,
 }
 
-impl Epilogue {
+impl Epilogue<'_> {
     /// Sums stored as they are.
     pub fn plain(to: Memory) -> Self {
-        Self { to, bias: None, activation: Activation::None, z: None }
+        Self { to, bias: None, activation: Activation::None, z: None, after: None }
     }
 
-    /// Whether the activation runs in a second pass over what was stored. Stores stand unrolled in a text, once for every
-    /// row of a tile: formulas of any length there would be compiled a hundred times.
+    /// Whether there is a second pass over what was stored, for the activation or a chain. Stores stand unrolled in a text,
+    /// once for every row of a tile: formulas of any length there would be compiled a hundred times.
     pub fn in_two_passes(&self) -> bool {
+        self.after.is_some() || self.is_long()
+    }
+
+    /// Whether the activation is a formula of some length.
+    fn is_long(&self) -> bool {
         !matches!(self.activation, Activation::None | Activation::Relu | Activation::LeakyRelu | Activation::Heaviside)
     }
 
@@ -35,9 +46,14 @@ impl Epilogue {
     /// - `bias4(col)`: the bias of four columns,
     /// - `store(at, col, sum, bias)`: stores four sums of one row from element `at`, column `col` on,
     /// - `finish(at, col)`: the second pass over the same.
-    pub fn declare(&self, b: &mut Builder, vectors: bool) {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a chain that is none.
+    pub fn declare(&self, b: &mut Builder, vectors: bool) -> Result<()> {
         let ty = if vectors { Type::Vec4F32 } else { Type::F32 };
-        b.buffer("c", self.to, ty);
+        // What a chain leaves there may be of any dtype.
+        let word = if vectors { Type::Vec4U32 } else { Type::U32 };
+        b.buffer("c", self.to, if self.after.is_some() { word } else { ty });
         if let Some(z) = self.z {
             b.buffer("z", Memory::Operand(z), ty);
         }
@@ -55,20 +71,56 @@ impl Epilogue {
             b.item("fn bias4(col: u32) -> vec4<f32> { return vec4<f32>(); }");
         }
         let z = if self.bias.is_some() { "sum + bias" } else { "sum" };
-        let y = if self.in_two_passes() { "z".to_owned() } else { self.activated("z") };
-        let mut store = format!("let z = {z};\nlet y = {y};\n{}", write_four("c", "y", vectors));
+        let y = if self.is_long() { "z".to_owned() } else { self.activated("z") };
+        let stored = if self.after.is_some() { "bitcast<vec4<u32>>(y)" } else { "y" };
+        let to_c = write_four("c", "stored", vectors);
+        let mut store = format!("let z = {z};\nlet y = {y};\nlet stored = {stored};\n{to_c}");
         if self.z.is_some() {
             store.push_str(&write_four("z", "z", vectors));
         }
         b.item(&format!("fn store(at: u32, col: u32, sum: vec4<f32>, bias: vec4<f32>) {{\n{store}}}"));
         if self.in_two_passes() {
-            let finish = if vectors {
-                format!("let z = c(at >> 2u);\nc_set(at >> 2u, {});\n", self.activated("z"))
-            } else {
-                format!("for (var i = at; i < at + min(4u, p.n - col); i++) {{ c_set(i, {}); }}\n", self.lane("c(i)"))
+            let y = match (self.is_long(), vectors) {
+                (false, _) => "z".to_owned(),
+                (true, true) => self.activated("z"),
+                (true, false) => self.lane("z"),
             };
-            b.item(&format!("fn finish(at: u32, col: u32) {{\n{finish}}}"));
+            let (read, finish) = match self.after {
+                Some((after, aligned)) => {
+                    (format!("bitcast<{}>(c(i))", ty.name()), Self::follow(after, aligned, vectors, b)?)
+                }
+                None => ("c(i)".to_owned(), "c_set(i, y);".to_owned()),
+            };
+            b.item(&if vectors {
+                format!(
+                    "fn finish(at: u32, col: u32) {{\nlet i = at >> 2u;\nlet z = {read};\nlet y = {y};\n{finish}\n}}"
+                )
+            } else {
+                format!(
+                    "fn finish(at: u32, col: u32) {{\nfor (var i = at; i < at + min(4u, p.n - col); i++) {{\n\
+                     let z = {read};\nlet y = {y};\n{finish}\n}}\n}}"
+                )
+            });
         }
+        Ok(())
+    }
+
+    /// Declares a chain; the statements that store what it makes of `y` at `i`.
+    fn follow(after: &After, aligned: Aligned, vectors: bool, b: &mut Builder) -> Result<String> {
+        inline(&after.chain, Some(after.input), vectors, aligned, b)?;
+        let (evaluate, ty) = if vectors { ("chain_four", Type::Vec4U32) } else { ("chain_one", Type::U32) };
+        let mut text = format!("let made = {evaluate}(i, bitcast<{}>(y));\n", ty.name());
+        for (position, output) in after.chain.outputs.iter().enumerate() {
+            if output.in_place_of == Some(after.input) {
+                let _ = writeln!(text, "c_set(i, made.o{position});");
+            } else if output.in_place_of.is_some() {
+                return Err(Error::Internal("a chain behind a product that takes another place".into()));
+            } else {
+                b.buffer(&format!("out{position}"), Memory::Operand(output.operand), ty);
+                let _ = writeln!(text, "out{position}_set(i, made.o{position});");
+            }
+        }
+        Ok(text)
     }
 
     fn activated(&self, z: &str) -> String {

@@ -17,7 +17,7 @@ use super::shader::{Aligned, Builder, Memory};
 use super::{Prepared, Target, input, output};
 use crate::cpu::activation::Activation;
 use crate::error::{Error, Result};
-use crate::plan::{Kernel, Operand};
+use crate::plan::{After, Kernel, Operand};
 use crate::program::Op;
 use crate::program::op::Wanted;
 pub use choose::Family;
@@ -33,11 +33,35 @@ fn product_of(dims: &[u32]) -> usize {
     dims.iter().map(|&size| size as usize).product()
 }
 
+/// Prepares an instruction that multiplies matrices, with the chain behind one of its results if there is one.
+pub(super) fn prepare(kernel: &Kernel, after: Option<&After>, target: Target) -> Result<Prepared> {
+    match kernel.op {
+        Op::Matmul { transpose_a, transpose_b } => matmul(kernel, transpose_a, transpose_b, after, target),
+        Op::Linear { activation, save_z } => linear(kernel, activation, save_z, after, target),
+        Op::LinearGrad { activation, wanted } => linear_grad(kernel, activation, wanted, after, target),
+        _ => Err(Error::Internal(format!("{:?} multiplies nothing", kernel.op))),
+    }
+}
+
+/// What happens to the plain product that is the result at `position`.
+fn plain<'a>(to: &Operand, position: usize, after: Option<&'a After>, target: Target) -> Epilogue<'a> {
+    let after = after.filter(|after| usize::from(after.result) == position);
+    Epilogue { after: after.map(|after| (after, target.aligned)), ..Epilogue::plain(Memory::Operand(*to)) }
+}
+
 /// `[a, b]` → c.
-pub(super) fn matmul(kernel: &Kernel, transpose_a: bool, transpose_b: bool, target: Target) -> Result<Prepared> {
+fn matmul(
+    kernel: &Kernel,
+    transpose_a: bool,
+    transpose_b: bool,
+    after: Option<&After>,
+    target: Target,
+) -> Result<Prepared> {
     let mut prepared = Prepared::default();
-    if output(kernel, 0)?.numel > 0 {
-        matrices(kernel, transpose_a, transpose_b, target)?.prepare(target, &mut prepared)?;
+    let c = output(kernel, 0)?;
+    if c.numel > 0 {
+        let product = matrices(kernel, transpose_a, transpose_b, target)?;
+        Product { epilogue: plain(c, 0, after, target), ..product }.prepare(target, &mut prepared)?;
     }
     Ok(prepared)
 }
@@ -60,7 +84,7 @@ pub fn matmul_by(kernel: &Kernel, family: Family, target: Target) -> Result<Prep
 }
 
 /// A `matmul` as a product.
-fn matrices(kernel: &Kernel, transpose_a: bool, transpose_b: bool, target: Target) -> Result<Product> {
+fn matrices(kernel: &Kernel, transpose_a: bool, transpose_b: bool, target: Target) -> Result<Product<'static>> {
     let (a, b, c) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
     let mut m = axis(&c.dims, 2)?;
     let (n, k) = (axis(&c.dims, 1)?, axis(&a.dims, if transpose_a { 2 } else { 1 })?);
@@ -94,14 +118,20 @@ fn batches(a: &Operand, b: &Operand, c: &Operand) -> Vec<BatchDim> {
 }
 
 /// `[x, weight, bias?]` → y, z?.
-pub(super) fn linear(kernel: &Kernel, activation: Activation, save_z: bool, target: Target) -> Result<Prepared> {
+fn linear(
+    kernel: &Kernel,
+    activation: Activation,
+    save_z: bool,
+    after: Option<&After>,
+    target: Target,
+) -> Result<Prepared> {
     let (x, weight, y) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
     let bias = kernel.inputs.get(2).copied().flatten();
     let z = if save_z { Some(*output(kernel, 1)?) } else { None };
     let (k, n) = (axis(&weight.dims, 2)?, axis(&weight.dims, 1)?);
     let m = product_of(&x.dims[..x.dims.len().saturating_sub(1)]);
     let (a, b) = (side(x, true, target.aligned), side(weight, false, target.aligned));
-    let epilogue = Epilogue { to: Memory::Operand(*y), bias, activation, z };
+    let epilogue = Epilogue { bias, activation, z, ..plain(y, 0, after, target) };
     let mut prepared = Prepared::default();
     Product { a, b, m, n, k, batch: Vec::new(), epilogue }.prepare(target, &mut prepared)?;
     Ok(prepared)
@@ -119,7 +149,13 @@ impl Scratch {
 }
 
 /// `[dy, saved?, x?, weight?]` → dx?, dweight?, dbias?: dz = dy ⊙ f′(saved), dx = dz·Wᵀ, dW = xᵀ·dz, db = Σ dz.
-pub(super) fn linear_grad(kernel: &Kernel, activation: Activation, wanted: Wanted, target: Target) -> Result<Prepared> {
+fn linear_grad(
+    kernel: &Kernel,
+    activation: Activation,
+    wanted: Wanted,
+    after: Option<&After>,
+    target: Target,
+) -> Result<Prepared> {
     let dy = input(kernel, 0)?;
     let (m, n) = (product_of(&dy.dims[..dy.dims.len().saturating_sub(1)]), axis(&dy.dims, 1)?);
     let saved = if activation == Activation::None { None } else { Some(input(kernel, 1)?) };
@@ -148,14 +184,14 @@ pub(super) fn linear_grad(kernel: &Kernel, activation: Activation, wanted: Wante
         let weight = input(kernel, 3)?;
         let (a, b) = (gradient(true), side(weight, true, target.aligned));
         let (n, k) = (axis(&weight.dims, 2)?, n);
-        let epilogue = Epilogue::plain(Memory::Operand(*dx));
+        let epilogue = plain(dx, 0, after, target);
         Product { a, b, m, n, k, batch: Vec::new(), epilogue }.prepare(target, &mut prepared)?;
     }
     if let Some(dweight) = dweight {
         let x = input(kernel, 2)?;
         let (a, b) = (side(x, false, target.aligned), gradient(false));
         let (m, k) = (axis(&x.dims, 1)?, m);
-        let epilogue = Epilogue::plain(Memory::Operand(*dweight));
+        let epilogue = plain(dweight, usize::from(wanted.dx), after, target);
         Product { a, b, m, n, k, batch: Vec::new(), epilogue }.prepare(target, &mut prepared)?;
     }
     prepared.scratch = scratch.0;

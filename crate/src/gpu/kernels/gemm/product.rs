@@ -48,7 +48,7 @@ pub(super) struct BatchDim {
 }
 
 /// A product to compute.
-pub(super) struct Product {
+pub(super) struct Product<'a> {
     /// Left operand.
     pub a: Side,
     /// Right operand.
@@ -60,7 +60,7 @@ pub(super) struct Product {
     /// The batch, outermost first; empty for one product.
     pub batch: Vec<BatchDim>,
     /// What happens to the sums.
-    pub epilogue: Epilogue,
+    pub epilogue: Epilogue<'a>,
 }
 
 /// What a text depends on besides the family and its tile.
@@ -85,7 +85,7 @@ pub(super) struct Part {
     pub items: usize,
 }
 
-impl Product {
+impl Product<'_> {
     /// Number of matrices.
     pub fn items(&self) -> usize {
         self.batch.iter().map(|dim| dim.size).product()
@@ -155,7 +155,7 @@ impl Product {
     }
 
     /// Declares the memory and the numbers of a part, and the functions `a4`, `b4`, `store` and `finish`.
-    pub fn declare(&self, b: &mut Builder, part: Part) {
+    pub fn declare(&self, b: &mut Builder, part: Part) -> Result<()> {
         let flags = self.flags();
         let ty = |vectors: bool| if vectors { Type::Vec4F32 } else { Type::F32 };
         b.buffer("a", self.a.memory, ty(flags.a));
@@ -167,7 +167,7 @@ impl Product {
         b.value("k", self.k);
         b.value("row", part.row);
         b.value("tiles", part.tiles);
-        self.epilogue.declare(b, flags.c);
+        self.epilogue.declare(b, flags.c)?;
         if !self.batch.is_empty() {
             b.value("item", part.item);
             for (at, dim) in self.batch.iter().enumerate() {
@@ -176,6 +176,7 @@ impl Product {
                 b.word(&format!("b_step{at}"), "u32", Word::Value(dim.b as u32));
             }
         }
+        Ok(())
     }
 
     /// The head of every body: `tile_m` and `tile_n`, the matrices' first elements `a_base`, `b_base` and `c_base`, and
@@ -216,12 +217,15 @@ impl Product {
     }
 
     /// A builder for a part.
-    pub fn builder<'a>(&self, name: &'static str, part: Part, target: Target<'a>) -> Builder<'a> {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a chain that is none.
+    pub fn builder<'t>(&self, name: &'static str, part: Part, target: Target<'t>) -> Result<Builder<'t>> {
         let mut b = Builder::new(target.traits, name).masked();
-        self.declare(&mut b, part);
+        self.declare(&mut b, part)?;
         // Every family takes four terms at once or more.
         b.rounds(self.k.div_ceil(4) + self.k.div_ceil(BLOCK));
-        b
+        Ok(b)
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) const fn tile(workers: usize) -> (usize, usize) {
 /// The dispatch of a part.
 pub(super) fn call(product: &Product, workers: usize, part: Part, target: Target) -> Result<Call> {
     let (lanes, columns) = (lanes(workers), tile(workers).1);
-    let mut b = product.builder("gemm of few rows", part, target);
+    let mut b = product.builder("gemm of few rows", part, target)?;
     if workers > 1 {
         b.item(&format!("var<workgroup> sums: array<vec4<f32>, {}>;", ROWS * workers * lanes));
     }
@@ -44,7 +44,7 @@ pub(super) fn call(product: &Product, workers: usize, part: Part, target: Target
 }
 
 struct Writer<'a> {
-    product: &'a Product,
+    product: &'a Product<'a>,
     workers: usize,
     text: String,
 }

@@ -65,7 +65,7 @@ impl Tile {
 /// The dispatch of a part.
 pub(super) fn call(product: &Product, tile: Tile, part: Part, target: Target) -> Result<Call> {
     let depth = tile.depth(target.traits);
-    let mut b = product.builder("gemm", part, target);
+    let mut b = product.builder("gemm", part, target)?;
     for (name, extent) in [("a", tile.rows), ("b", tile.cols)] {
         let size = depth * Tile::pitch(extent);
         b.item(&format!("var<workgroup> {name}_tile: array<vec4<f32>, {size}>;"));
@@ -75,7 +75,7 @@ pub(super) fn call(product: &Product, tile: Tile, part: Part, target: Target) ->
 }
 
 struct Writer<'a> {
-    product: &'a Product,
+    product: &'a Product<'a>,
     tile: Tile,
     depth: usize,
     text: String,

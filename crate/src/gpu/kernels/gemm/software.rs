@@ -45,13 +45,13 @@ impl Tile {
 /// The dispatch of a part.
 pub(super) fn call(product: &Product, tile: Tile, part: Part, target: Target) -> Result<Call> {
     let (_, columns) = tile.size();
-    let b = product.builder("gemm for software", part, target);
+    let b = product.builder("gemm for software", part, target)?;
     let main = Writer { product, tile, text: product.head(columns) }.write();
     b.finish(LANES as u32, product.grid(part, columns), &main)
 }
 
 struct Writer<'a> {
-    product: &'a Product,
+    product: &'a Product<'a>,
     tile: Tile,
     text: String,
 }

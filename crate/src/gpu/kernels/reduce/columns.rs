@@ -33,6 +33,17 @@ pub(super) fn call(stage: &Stage, target: Target) -> Result<Call> {
 /// `block_at`: the state of the block that begins at `begin`, in a section that ends at `end`. Whole blocks need no
 /// comparisons.
 fn block_item(stage: &Stage) -> String {
+    if stage.is_computed() {
+        return format!(
+            "{}
+fn block_at(base: u32, begin: u32, end: u32) -> State {{
+  var s = none;
+  for (var i = begin; i < min(begin + {BLOCK}u, end); i++) {{ s = join(s, value(base + i * p.inner, i)); }}
+  return s;
+}}",
+            stage.fold.value()
+        );
+    }
     let steps: String = (0..BLOCK).fold(String::new(), |steps, k| {
         steps + &format!("s = join(s, value(base + (begin + {k}u) * p.inner, begin + {k}u));\n")
     });
@@ -63,7 +74,7 @@ fn alone(stage: &Stage, target: Target) -> Result<Call> {
     let sections = count.div_ceil(SECTION);
     let cells = outer * sections * inner / if columns { 4 } else { 1 };
     let mut b = Builder::new(target.traits, "reduce_columns").masked();
-    stage.declare(&mut b, columns, columns);
+    stage.declare(&mut b, columns, columns)?;
     b.value("cells", cells);
     b.value("sections", sections);
     b.item(&block_item(stage));
@@ -93,7 +104,7 @@ fn shared(stage: &Stage, blocks: usize, target: Target) -> Result<Call> {
     let sections = stage.axes.count.div_ceil(SECTION);
     let tiles = stage.axes.inner.div_ceil(width);
     let mut b = Builder::new(target.traits, "reduce_columns_shared").masked();
-    stage.declare(&mut b, false, false);
+    stage.declare(&mut b, false, false)?;
     b.value("sections", sections);
     b.value("tiles", tiles);
     b.value("groups", stage.axes.outer * sections * tiles);

@@ -2,6 +2,8 @@
 //! leaves one state per section, until one is left. Within a section the order is fixed by position; so sums depend on
 //! the elements of the axis only, and zeros appended to it change no bit.
 //!
+//! The first stage may compute the elements that it takes, by a chain.
+//!
 //! Where `inner` is 1 the elements of a section are neighbours (`rows.rs`), otherwise sections are (`columns.rs`).
 
 mod columns;
@@ -10,12 +12,13 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use super::shader::{Builder, Call, Memory, Type, Word};
+use super::chain::inline;
+use super::shader::{Aligned, Builder, Call, Memory, Type, Word};
 use super::{Prepared, Target, input, output};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::gpu::Class;
-use crate::plan::Kernel;
+use crate::plan::{Chain, Kernel};
 use crate::program::op::{Middle, ReduceOp};
 use fold::{Fold, Order};
 
@@ -34,14 +37,22 @@ enum Finish {
 
 /// What a stage reads.
 #[derive(Clone, Copy, Debug)]
-struct Source {
-    x: Memory,
+struct Source<'a> {
+    x: Elements<'a>,
     /// Whether it begins at a multiple of four elements.
     is_aligned: bool,
     /// Whether these are states of an earlier stage.
     of_states: bool,
     /// Of states that are keys: the positions that belong to them.
     places: Option<Memory>,
+}
+
+/// Where elements come from.
+#[derive(Clone, Copy, Debug)]
+enum Elements<'a> {
+    Memory(Memory),
+    /// A chain, and which slots allow vectors.
+    Chain(&'a Chain, Aligned),
 }
 
 /// What a stage writes.
@@ -54,10 +65,10 @@ enum Sink {
 
 /// One dispatch: sections of an axis to one state each.
 #[derive(Clone, Copy, Debug)]
-struct Stage {
+struct Stage<'a> {
     fold: Fold,
     axes: Middle,
-    source: Source,
+    source: Source<'a>,
     /// Centres of deviations, one per result.
     centres: Option<Memory>,
     sink: Sink,
@@ -77,8 +88,14 @@ impl Scratch {
     }
 }
 
-/// Prepares a reduction.
-pub(super) fn prepare(kernel: &Kernel, kind: ReduceOp, axes: Middle, target: Target) -> Result<Prepared> {
+/// Prepares a reduction, of the elements of a chain if there is one.
+pub(super) fn prepare(
+    kernel: &Kernel,
+    kind: ReduceOp,
+    axes: Middle,
+    before: Option<&Chain>,
+    target: Target,
+) -> Result<Prepared> {
     let (x, y) = (input(kernel, 0)?, output(kernel, 0)?);
     if y.numel == 0 {
         return Ok(Prepared::default());
@@ -87,12 +104,9 @@ pub(super) fn prepare(kernel: &Kernel, kind: ReduceOp, axes: Middle, target: Tar
     if axes.count == 0 {
         return Ok(vec![fill(y.numel, result, nothing(kind, x.dtype), target)?].into());
     }
-    let source = Source {
-        x: Memory::Operand(*x),
-        is_aligned: Builder::is_aligned(x, target.aligned),
-        of_states: false,
-        places: None,
-    };
+    let elements = before.map_or(Elements::Memory(Memory::Operand(*x)), |chain| Elements::Chain(chain, target.aligned));
+    let is_aligned = before.is_some() || Builder::is_aligned(x, target.aligned);
+    let source = Source { x: elements, is_aligned, of_states: false, places: None };
     let order = |largest| Order { largest, floats: x.dtype == Dtype::F32 };
     let mut steps = Steps { target, calls: Vec::new(), scratch: Scratch::default() };
     let count = axes.count as f32;
@@ -149,18 +163,32 @@ impl Steps<'_> {
             let stage = Stage { fold, axes, source, centres, sink };
             self.calls.push(call(&stage, self.target)?);
             let Sink::States(x, places) = sink else { return Ok(()) };
-            source = Source { x, is_aligned: true, of_states: true, places };
+            source = Source { x: Elements::Memory(x), is_aligned: true, of_states: true, places };
             (fold, centres, axes.count) = (fold.of_states(), None, sections);
         }
     }
 }
 
-impl Stage {
+impl Stage<'_> {
+    /// Whether elements are computed: a text has that only once, however long it takes.
+    fn is_computed(&self) -> bool {
+        matches!(self.source.x, Elements::Chain(..))
+    }
+
     /// Declares what the stage touches and `put(i, base, s)`: writes state `s` of result `i`, whose axis begins at `base`
     /// and goes on in steps of `p.inner`. `vectors`: `x` is read in vectors; `columns`: and these are of four columns, in
     /// which all else counts too.
-    fn declare(&self, b: &mut Builder, vectors: bool, columns: bool) {
-        b.buffer("x", self.source.x, self.fold.element(vectors));
+    fn declare(&self, b: &mut Builder, vectors: bool, columns: bool) -> Result<()> {
+        let element = self.fold.element(vectors);
+        match self.source.x {
+            Elements::Memory(x) => b.buffer("x", x, element),
+            Elements::Chain(chain, aligned) => {
+                inline(chain, None, vectors, aligned, b)?;
+                let value = if vectors { "chain_four(i, vec4<u32>()).o0" } else { "chain_one(i, 0u).o0" };
+                let ty = element.name();
+                b.item(&format!("fn x(i: u32) -> {ty} {{ return bitcast<{ty}>({value}); }}"));
+            }
+        }
         if let Some(centres) = self.centres {
             b.buffer("centres", centres, self.fold.element(columns));
         }
@@ -202,6 +230,7 @@ impl Stage {
             }
         };
         b.item(&format!("fn put(i: u32, base: u32, s: State) {{ {put} }}"));
+        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn call_alone(stage: &Stage, target: Target) -> Result<Call> {
     let count = stage.axes.count;
     let sections = count.div_ceil(SECTION_ALONE);
     let tasks = stage.axes.outer * sections;
-    let b = begin(stage, target, tasks, sections);
+    let b = begin(stage, target, tasks, sections)?;
     let zero = if stage.fold.starts_at_zero() { "a = vec4<f32>(0.0) + a;" } else { "" };
     let later = |inside: bool| {
         (4..BLOCK_ALONE).step_by(4).fold(String::new(), |steps, k| {
@@ -30,6 +30,18 @@ pub(super) fn call_alone(stage: &Stage, target: Target) -> Result<Call> {
         })
     };
     let centre = if stage.centres.is_some() { "centre = centres(task / p.sections);" } else { "" };
+    let (first, rest) = if stage.is_computed() {
+        let step = format!(
+            "for (var k = 0u; k < {BLOCK_ALONE}u && i + k < end; k += 4u) {{
+    let w = wide(x_quad(base + i + k, i + k, end), i + k, end);
+    if (k == 0u) {{ a = w; {zero} }} else {{ a = widen(a, w); }}
+  }}"
+        );
+        ("var a: Wide;".to_owned(), step)
+    } else {
+        let whole = format!("  if (i + {BLOCK_ALONE}u <= end) {{\n{}  }} else {{\n{}  }}", later(true), later(false));
+        (format!("var a = wide(x_quad(base + i, i, end), i, end);\n  {zero}"), whole)
+    };
     let main = format!(
         "let task = group() * {WIDTH}u + local;
 if (task >= p.tasks) {{ return; }}
@@ -39,32 +51,27 @@ let base = task / p.sections * p.count;
 {centre}
 var s = none;
 for (var i = first; i < end; i += {BLOCK_ALONE}u) {{
-  var a = wide(x_quad(base + i, i, end), i, end);
-  {zero}
-  if (i + {BLOCK_ALONE}u <= end) {{
-{}  }} else {{
-{}  }}
+  {first}
+{rest}
   s = join(s, narrow(a));
 }}
-put(task, base, s);",
-        later(true),
-        later(false)
+put(task, base, s);"
     );
     b.finish(WIDTH as u32, [tasks.div_ceil(WIDTH), 1, 1], &main)
 }
 
 /// What both ways of working declare.
-fn begin<'a>(stage: &Stage, target: Target<'a>, tasks: usize, sections: usize) -> Builder<'a> {
+fn begin<'a>(stage: &Stage, target: Target<'a>, tasks: usize, sections: usize) -> Result<Builder<'a>> {
     let vectors = stage.source.is_aligned && stage.axes.count.is_multiple_of(4);
     let mut b = Builder::new(target.traits, "reduce_rows").masked();
-    stage.declare(&mut b, vectors, false);
+    stage.declare(&mut b, vectors, false)?;
     b.value("tasks", tasks);
     b.value("sections", sections);
     let element = if stage.fold.element(false) == Type::F32 { "f32" } else { "u32" };
     b.item(INSIDE);
     b.item(&quad("x", element, vectors));
     b.item(stage.fold.wide());
-    b
+    Ok(b)
 }
 
 /// The call of a stage.
@@ -73,7 +80,7 @@ pub(super) fn call(stage: &Stage, target: Target) -> Result<Call> {
     let layout = Layout::new(count, SIZE);
     let sections = count.div_ceil(SECTION);
     let tasks = stage.axes.outer * sections;
-    let mut b = begin(stage, target, tasks, sections);
+    let mut b = begin(stage, target, tasks, sections)?;
     b.item(&layout.joined("all", "State", "join"));
     let centre = if stage.centres.is_some() { "centre = centres(task / p.sections);" } else { "" };
     let zero = if stage.fold.starts_at_zero() { "a = vec4<f32>(0.0) + a;" } else { "" };
@@ -84,6 +91,18 @@ pub(super) fn call(stage: &Stage, target: Target) -> Result<Call> {
                 "  if (i + {i}u < end) {{ a = widen(a, wide(x_quad(base + i + {i}u, i + {i}u, end), i + {i}u, end)); }}\n"
             )
     });
+    let steps = if stage.is_computed() {
+        format!(
+            "  var a: Wide;
+  for (var k = 0u; k < {}u && i + k < end; k += {LINE}u) {{
+    let w = wide(x_quad(base + i + k, i + k, end), i + k, end);
+    if (k == 0u) {{ a = w; {zero} }} else {{ a = widen(a, w); }}
+  }}\n",
+            layout.lines * LINE
+        )
+    } else {
+        format!("  var a = wide(x_quad(base + i, i, end), i, end);\n  {zero}\n{steps}")
+    };
     let main = format!(
         "{}
 let task = row;
@@ -94,8 +113,6 @@ let i = first + begin;
 var mine = none;
 if (i < end) {{
   {centre}
-  var a = wide(x_quad(base + i, i, end), i, end);
-  {zero}
 {steps}  mine = narrow(a);
 }}
 let s = all(local, mine);

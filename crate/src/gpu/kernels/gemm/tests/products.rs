@@ -119,7 +119,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_family() {
                 let b = memory.input(&[k, n], &w, 0);
                 let bias = Some(memory.input(&[n], &bias, 0));
                 let to = Memory::Operand(memory.result(&[m, n]));
-                let epilogue = Epilogue { to, bias, activation: Activation::Silu, z: None };
+                let epilogue = Epilogue { to, bias, activation: Activation::Silu, z: None, after: None };
                 let product = Product {
                     a: side(&a, true, aligned),
                     b: side(&b, false, aligned),

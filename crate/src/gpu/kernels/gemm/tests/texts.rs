@@ -47,7 +47,7 @@ fn every_text_is_valid_and_fits_workgroup_memory() {
             let bias = (kind % 5 < 3).then(|| operand(Dtype::F32, &[n as u32], 0));
             let z = (kind % 7 < 3).then(|| place([m, n]));
             let to = Memory::Operand(place([m, n]));
-            let epilogue = Epilogue { to, bias, activation: activations[(kind + at) % 3], z };
+            let epilogue = Epilogue { to, bias, activation: activations[(kind + at) % 3], z, after: None };
             let batch = vec![BatchDim { size: 3, a: 5, b: 0 }; kind % 4];
             let a = side(&sides[0], !ta, Aligned::default());
             let b = side(&sides[1], tb, Aligned::default());
