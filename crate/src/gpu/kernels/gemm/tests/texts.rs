@@ -1,6 +1,6 @@
 //! Every text through naga, without an adapter.
 
-use super::super::super::testing::validate;
+use super::super::super::testing::{validate, validate_for};
 use super::choose::Family;
 use super::*;
 
@@ -53,7 +53,7 @@ fn every_text_is_valid_and_fits_workgroup_memory() {
             let b = side(&sides[1], tb, Aligned::default());
             let mut prepared = Prepared::default();
             Product { a, b, m, n, k, batch, epilogue }.dispatch(family, target, &mut prepared).unwrap();
-            validate(&prepared.calls[0]);
+            validate_for(&prepared.calls[0], &traits);
         }
     }
 }
