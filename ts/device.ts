@@ -19,7 +19,8 @@ export interface DeviceOptions {
   readonly threads?: number
   /**
    * Upper bound, in bytes, of what the device may hold; above it operations fail with `ERR_OUT_OF_MEMORY`. Default: four
-   * fifths of the machine's memory on `cpu`, what the driver gives on `gpu`, none on `js`.
+   * fifths of the machine's memory on `cpu`, and on `gpu` where the adapter shares that memory (integrated, software);
+   * what the driver gives on other GPUs; none on `js`.
    */
   readonly memoryLimit?: number
   /**

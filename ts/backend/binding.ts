@@ -133,9 +133,10 @@ export interface Binding {
 
   /**
    * Opens a `gpu` device: on the first adapter whose name contains `adapter` (empty: any), software adapters only if they
-   * are allowed. Devices of a process on the same adapter share it. `memoryLimit` is in bytes; Infinity is none.
+   * are allowed. Devices of a process on the same adapter share it. `memoryLimit` is in bytes; if it is Infinity,
+   * `machineLimit` holds on adapters whose memory is the machine's, and none on others.
    */
-  openGpu(allowSoftware: boolean, adapter: string, memoryLimit: number, fuse: boolean): OpenedGpu
+  openGpu(allowSoftware: boolean, adapter: string, memoryLimit: number, machineLimit: number, fuse: boolean): OpenedGpu
 
   /**
    * Copies a slot into `into`, off this thread, when all work before is done. Until then `into` must not be used,

@@ -106,25 +106,24 @@ function binding(): Binding {
   throw new TilegradError('ERR_NO_DEVICE', loaded.reason, { cause: loaded.cause })
 }
 
-function memoryLimit(options: BackendOptions): number {
-  return options.memoryLimit ?? Math.floor(memoryOfMachine() * MEMORY_SHARE)
+/** What a device takes of the machine's memory at most when nobody says. */
+function machineLimit(): number {
+  return Math.floor(memoryOfMachine() * MEMORY_SHARE)
 }
 
 /** Opens a `cpu` device, with the number of threads that compute, the one that leads included. */
 export function openCpu(options: BackendOptions): { readonly backend: Backend; readonly threads: number } {
   const addon = binding()
   const threads = options.threads ?? addon.cpuInfo().threads
-  const id = attempt(() => addon.openCpu(threads, memoryLimit(options), options.fuse ?? true))
+  const id = attempt(() => addon.openCpu(threads, options.memoryLimit ?? machineLimit(), options.fuse ?? true))
   return { backend: new NativeBackend('cpu', addon, id), threads }
 }
 
-/** Opens a `gpu` device. A GPU has memory of its own, of which it says itself when it is full; a software adapter has the machine's. */
+/** Opens a `gpu` device. A GPU with memory of its own says itself when that is full; others take the machine's. */
 export function openGpu(options: BackendOptions): { readonly backend: Backend; readonly adapter: AdapterInfo } {
   const addon = binding()
-  const limit = options.allowSoftware === true ? memoryLimit(options) : (options.memoryLimit ?? Infinity)
-  const { id, adapter } = attempt(() =>
-    addon.openGpu(options.allowSoftware ?? false, options.adapter ?? '', limit, options.fuse ?? true),
-  )
+  const { allowSoftware = false, adapter: name = '', memoryLimit = Infinity, fuse = true } = options
+  const { id, adapter } = attempt(() => addon.openGpu(allowSoftware, name, memoryLimit, machineLimit(), fuse))
   return { backend: new NativeBackend('gpu', addon, id), adapter }
 }
 

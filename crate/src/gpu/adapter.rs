@@ -46,6 +46,11 @@ impl Description {
     pub fn is_software(&self) -> bool {
         self.limits.class == Class::Software
     }
+
+    /// Whether its memory is the machine's.
+    pub fn shares_memory(&self) -> bool {
+        matches!(self.kind, "software" | "integrated")
+    }
 }
 
 /// An adapter with its description.

@@ -36,6 +36,21 @@ impl Choice {
     }
 }
 
+/// The most memory that a device may take, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Limit {
+    /// On any adapter; `None` leaves it to `of_machine` and the driver.
+    pub asked: Option<u64>,
+    /// On an adapter whose memory is the machine's, if nothing was asked for.
+    pub of_machine: Option<u64>,
+}
+
+impl Limit {
+    fn on(self, description: &Description) -> Option<u64> {
+        self.asked.or_else(|| self.of_machine.filter(|_| description.shares_memory()))
+    }
+}
+
 /// A running device.
 pub struct Device {
     thread: Arc<Thread>,
@@ -102,9 +117,11 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::NoDevice`](crate::error::Error::NoDevice) with what was tried.
-    pub fn open(choice: &Choice, memory_limit: Option<u64>, fuse: bool) -> Result<Self> {
+    pub fn open(choice: &Choice, limit: Limit, fuse: bool) -> Result<Self> {
         let wanted = |description: &Description| choice.refusal(description).map_or(Ok(()), Err);
-        Ok(Self::new(connect(wanted)?, memory_limit, fuse))
+        let thread = connect(wanted)?;
+        let limit = limit.on(&thread.description);
+        Ok(Self::new(thread, limit, fuse))
     }
 
     /// A device on a GPU that runs.
@@ -278,5 +295,25 @@ impl device::Device for Device {
 impl Drop for Device {
     fn drop(&mut self) {
         device::Device::abandon(self, Duration::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Class, Traits};
+
+    #[test]
+    fn only_adapters_without_memory_of_their_own_are_bound_by_the_machine_s() {
+        let on = |kind, limit: Limit| {
+            let limits = Traits::least(Class::Integrated);
+            let (name, driver, features) = (String::new(), String::new(), Vec::new());
+            limit.on(&Description { name, kind, backend: "vulkan", driver, features, limits, refusal: None })
+        };
+        let of_machine = Limit { asked: None, of_machine: Some(7) };
+        assert_eq!(["software", "integrated"].map(|kind| on(kind, of_machine)), [Some(7); 2]);
+        assert_eq!(["discrete", "virtual", "other"].map(|kind| on(kind, of_machine)), [None; 3]);
+        let asked = Limit { asked: Some(9), ..of_machine };
+        assert_eq!(["software", "discrete"].map(|kind| on(kind, asked)), [Some(9); 2]);
     }
 }

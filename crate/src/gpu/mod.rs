@@ -23,5 +23,5 @@ pub mod traits;
 mod walk;
 
 pub use adapter::{Description, enumerate};
-pub use handle::{Choice, Device};
+pub use handle::{Choice, Device, Limit};
 pub use traits::{Class, Traits};

@@ -1,13 +1,13 @@
 //! The device as a whole, on whatever adapter there is: what every device has to pass. What only a GPU can suffer stands
 //! with its thread.
 
-use super::handle::{Choice, Device};
+use super::handle::{Choice, Device, Limit};
 use crate::device::testing::{Bench, device_tests, failures};
 
 /// A device on any adapter. Without one the tests cannot run, which `REQUIRE_DEVICES` with `gpu` turns into a failure.
 fn open(limit: Option<u64>) -> Option<Bench> {
     let choice = Choice { software: true, adapter: None };
-    match Device::open(&choice, limit, true) {
+    match Device::open(&choice, Limit { asked: limit, of_machine: None }, true) {
         Ok(device) => Some(Bench::new(device)),
         Err(error) => {
             let required = std::env::var("REQUIRE_DEVICES").unwrap_or_default();

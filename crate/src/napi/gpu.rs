@@ -5,7 +5,7 @@ use napi_derive::napi;
 
 use super::failure::{Outcome, guard};
 use super::registry;
-use crate::gpu::{self, Choice, Description, Device};
+use crate::gpu::{self, Choice, Description, Device, Limit};
 
 /// Limits of an adapter that decide what fits.
 #[napi(object)]
@@ -85,21 +85,23 @@ pub struct OpenedGpu {
 }
 
 /// Opens a `gpu` device: on the first adapter whose name contains `adapter` (empty: any), software adapters only if they
-/// are allowed. Devices of a process on the same adapter share it. `memoryLimit` is in bytes; Infinity is none.
+/// are allowed. Devices of a process on the same adapter share it. `memoryLimit` is in bytes; if it is Infinity,
+/// `machineLimit` holds on adapters whose memory is the machine's, and none on others.
 #[napi]
 pub fn open_gpu(
     env: Env,
     allow_software: bool,
     adapter: String,
     memory_limit: f64,
+    machine_limit: f64,
     fuse: bool,
 ) -> napi::Result<OpenedGpu> {
     guard(env, || -> Outcome<OpenedGpu> {
         // Threads of ours may outlive the environment that loaded the addon.
         napi::bindgen_prelude::retain_current_module_for_unload_safety();
         let adapter = Some(adapter).filter(|adapter| !adapter.is_empty());
-        let limit = memory_limit.is_finite().then_some(memory_limit as u64);
-        let device = Device::open(&Choice { software: allow_software, adapter }, limit, fuse)?;
+        let [asked, of_machine] = [memory_limit, machine_limit].map(|limit| limit.is_finite().then_some(limit as u64));
+        let device = Device::open(&Choice { software: allow_software, adapter }, Limit { asked, of_machine }, fuse)?;
         let adapter = info(device.description());
         Ok(OpenedGpu { id: registry::insert(env, Box::new(device))?, adapter })
     })
