@@ -270,6 +270,17 @@ export function setDefaultDevice(device: Device): void {
   current = device
 }
 
+/** @internal Calls `fn` with another default device. */
+export function withDefaultDevice<T>(device: Device, fn: () => T): T {
+  const before = current
+  current = device
+  try {
+    return fn()
+  } finally {
+    if (current === device) current = before?.closed === true ? undefined : before
+  }
+}
+
 /** @internal Throws `ERR_ARGUMENT` unless `device` came from `openDevice()`: a kind is a word, not a place. */
 export function checkDevice(op: string, device: unknown): asserts device is Device {
   if (!(device instanceof Device)) throw expected(`${op}: device`, 'a device from openDevice()', device)

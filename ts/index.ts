@@ -94,6 +94,7 @@ export {
   type SignatureStats,
   compile,
 } from './program/compile.ts'
+export { type DeviceTime, type PickOptions, type PickedDevice, pickDevice } from './profile/pick.ts'
 export { manualSeed } from './random.ts'
 export { Scalar, scalar } from './scalar.ts'
 export { keep, scope } from './scope.ts'
