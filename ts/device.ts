@@ -47,8 +47,6 @@ export class Device {
    */
   readonly batchInvariant = true
   /** @internal */
-  readonly backend: Backend
-  /** @internal */
   readonly recorder: Recorder
   readonly #dtypes: readonly Dtype[]
   #closing: Promise<void> | undefined
@@ -57,11 +55,15 @@ export class Device {
 
   /** @internal Use {@link openDevice}. */
   constructor(opened: OpenedBackend) {
-    this.backend = opened.backend
     this.kind = opened.backend.kind
     this.name = opened.name
     this.#dtypes = opened.dtypes
     this.recorder = new Recorder(opened.backend)
+  }
+
+  /** @internal */
+  get backend(): Backend {
+    return this.recorder.backend
   }
 
   /** Element types this device computes with. */

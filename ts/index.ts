@@ -94,7 +94,9 @@ export {
   type SignatureStats,
   compile,
 } from './program/compile.ts'
+export type { ChromeEvent, ChromeTrace } from './profile/chrome.ts'
 export { type DeviceTime, type PickOptions, type PickedDevice, pickDevice } from './profile/pick.ts'
+export { Profile, type ProfileEvent, type ProfileOptions, profile } from './profile/profile.ts'
 export { manualSeed } from './random.ts'
 export { Scalar, scalar } from './scalar.ts'
 export { keep, scope } from './scope.ts'

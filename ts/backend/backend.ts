@@ -56,6 +56,40 @@ export interface ProgramInfo {
   readonly planMilliseconds: number
 }
 
+/**
+ * Something that a device has done: a whole `run` from binding to results; a `step` of it (a kernel or a fused chain), done;
+ * the `recording` of a step for a GPU; a `submission`, which is what a GPU does at once.
+ */
+export interface DeviceEvent {
+  readonly kind: 'run' | 'step' | 'recording' | 'submission'
+  /** Whether this thread did it. */
+  readonly inline: boolean
+  /** Milliseconds of `performance.now()`. */
+  readonly start: number
+  /** Milliseconds. */
+  readonly duration: number
+  /** The number of the compiled program, for its runs. */
+  readonly program?: number
+  /** The instructions of a step: `linear`, `mul+add`. */
+  readonly name?: string
+  /** The operands of a step: `f32[32,784], f32[784,10] → f32[32,10]`. */
+  readonly detail?: string
+  /** Multiplications and additions of a step's matrix products. */
+  readonly flops?: number
+  /** Bytes of a step's operands and results. */
+  readonly bytes?: number
+  /** Kernels of a submission. */
+  readonly dispatches?: number
+}
+
+/** What a device has noted. */
+export interface DeviceEvents {
+  /** In the order in which they ended. */
+  readonly events: readonly DeviceEvent[]
+  /** Events that there was no room for. */
+  readonly dropped: number
+}
+
 /** One device, as the SDK sees it. Methods throw `TilegradError`; none is called after `close`. */
 export interface Backend {
   readonly kind: DeviceKind
@@ -64,8 +98,10 @@ export interface Backend {
   /**
    * Decodes and plans code once, for any number of runs, under a number that the SDK gives out and that is not in use. The
    * words are copied. Throws for words that are no program, and for want of memory.
+   *
+   * @param title what people call it, for texts
    */
-  compile(program: number, code: Uint32Array): ProgramInfo
+  compile(program: number, code: Uint32Array, title?: string): ProgramInfo
   /** Runs a compiled program after everything submitted before it: `stream` has no code words. Fails as `submit` does. */
   run(program: number, stream: Uint32Array): void
   /** Forgets a compiled program, after what has been submitted. */
@@ -81,6 +117,12 @@ export interface Backend {
   stats(): BackendStats
   /** Gives back all memory that only makes later work faster; resolves when that is done, after all work submitted so far. */
   trim(): Promise<void>
+  /** Begins to note what is done, at most so many events between two calls of `takeEvents`; 0 ends it. Forgets what is there. */
+  profile(events: number): void
+  /** What has been noted since this was called last. */
+  takeEvents(): DeviceEvents
+  /** The plan of code as text, for people. Throws for words that are no program. */
+  printPlan(code: Uint32Array): string
   /** Finishes pending work, frees everything; rejects with the first error nobody has read. */
   close(): Promise<void>
 }

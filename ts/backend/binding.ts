@@ -49,6 +49,38 @@ export interface CpuInfo {
   logical: number
 }
 
+/** Something that a device has done. */
+export interface DeviceEvent {
+  /** A whole run; a step, done; a step, handed to a GPU; what a GPU has done at once. */
+  kind: 'run' | 'step' | 'recording' | 'submission'
+  /** Whether the JavaScript thread did it. */
+  inline: boolean
+  /** Milliseconds by the clock of `profile`. */
+  start: number
+  /** Milliseconds. */
+  duration: number
+  /** The number of the compiled program, for its runs. */
+  program?: number
+  /** The name of a step. */
+  name?: string
+  /** The operands of a step. */
+  detail?: string
+  /** Multiplications and additions of a step's matrix products. */
+  flops?: number
+  /** Bytes of a step's operands. */
+  bytes?: number
+  /** Dispatches of a submission. */
+  dispatches?: number
+}
+
+/** What has been noted. */
+export interface DeviceEvents {
+  /** The events in the order in which they ended. */
+  events: Array<DeviceEvent>
+  /** Events that there was no room for. */
+  dropped: number
+}
+
 /** Counters of a device; bytes unless said otherwise. */
 export interface DeviceStats {
   /** Slots that hold memory or a failure. */
@@ -138,6 +170,15 @@ export interface Binding {
    */
   openGpu(allowSoftware: boolean, adapter: string, memoryLimit: number, machineLimit: number, fuse: boolean): OpenedGpu
 
+  /** The plan of code words as text. */
+  printPlan(id: number, code: Uint32Array): string
+
+  /**
+   * Begins to note what the device does: at most so many events between two calls of `takeEvents`; 0 ends it. Forgets what
+   * is there. Returns the milliseconds that the clock of the events shows.
+   */
+  profile(id: number, events: number): number
+
   /**
    * Copies a slot into `into`, off this thread, when all work before is done. Until then `into` must not be used,
    * transferred or resized.
@@ -161,6 +202,9 @@ export interface Binding {
 
   /** Resolves when all work submitted so far is done; rejects with the first failure nobody has been told about. */
   sync(id: number): Promise<void>
+
+  /** What has been noted since this was called last. */
+  takeEvents(id: number): DeviceEvents
 
   /** Gives back all memory that only makes later work faster; resolves when that is done, after all work submitted so far. */
   trim(id: number): Promise<void>

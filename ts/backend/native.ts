@@ -7,7 +7,7 @@
 import { totalmem } from 'node:os'
 import type { Dtype, TypedArray } from '../dtype.ts'
 import { type ErrorCode, TilegradError } from '../errors.ts'
-import type { Backend, BackendOptions, BackendStats, DeviceKind, ProgramInfo } from './backend.ts'
+import type { Backend, BackendOptions, BackendStats, DeviceEvents, DeviceKind, ProgramInfo } from './backend.ts'
 import type { AdapterInfo, Binding } from './binding.ts'
 import { load } from './loader.ts'
 
@@ -132,6 +132,8 @@ class NativeBackend implements Backend {
   readonly kind: DeviceKind
   readonly #binding: Binding
   readonly #id: number
+  /** What this thread's clock shows when that of events shows 0. */
+  #clock = 0
 
   constructor(kind: DeviceKind, binding: Binding, id: number) {
     this.kind = kind
@@ -204,6 +206,22 @@ class NativeBackend implements Backend {
 
   async trim(): Promise<void> {
     await settled(attempt(() => this.#binding.trim(this.#id)))
+  }
+
+  profile(events: number): void {
+    const before = performance.now()
+    const clock = attempt(() => this.#binding.profile(this.#id, events))
+    this.#clock = (before + performance.now()) / 2 - clock
+  }
+
+  takeEvents(): DeviceEvents {
+    const { events, dropped } = attempt(() => this.#binding.takeEvents(this.#id))
+    for (const event of events) event.start += this.#clock
+    return { events, dropped }
+  }
+
+  printPlan(code: Uint32Array): string {
+    return attempt(() => this.#binding.printPlan(this.#id, code))
   }
 
   async close(): Promise<void> {

@@ -7,6 +7,7 @@
 import { recording } from '../autograd/tape.ts'
 import type { ProgramInfo } from '../backend/backend.ts'
 import { checkOptions, expected } from '../errors.ts'
+import { spanEnd, spanStart } from '../profile/spans.ts'
 import { Scalar } from '../scalar.ts'
 import { collecting } from '../scope.ts'
 import type { Tensor } from '../tensor.ts'
@@ -157,10 +158,13 @@ class Programs {
     // Inside another recording it is part of that one.
     if (tracing() !== null) return this.#fn(...args)
     this.#calls++
+    const start = spanStart()
     const leaves: Leaves = { tensors: [], scalars: [] }
     const entry = this.#find(args, leaves) ?? this.#record(args, leaves)
     entry.proxies.forEach((proxy, i) => (proxy.source = leaves.scalars[i]!))
-    return entry.signature.run(leaves.tensors)
+    const result = entry.signature.run(leaves.tensors)
+    if (start > 0) spanEnd({ kind: 'call', name: this.#name, detail: String(entry.args), start })
+    return result
   }
 
   stats(): CompileStats {
@@ -219,6 +223,7 @@ class Programs {
     })
     const signature = this.#trace(forms, leaves, proxies)
     const entry = { args: forms, recording: recording(), proxies, signature, milliseconds: performance.now() - start }
+    spanEnd({ kind: 'trace', name: this.#name, detail: String(forms), start })
     this.#recordings++
     this.#entries.unshift(entry)
     if (this.#entries.length > MOST_SIGNATURES) this.#drop(this.#entries.pop()!)
@@ -238,7 +243,7 @@ class Programs {
         throw trace.refusal('waiting', 'compile a synchronous function, and read its results outside')
       }
       trace.check()
-      signature = new Signature(trace, result, leaves.tensors)
+      signature = new Signature(trace, result, leaves.tensors, `${this.#name}(${forms.toString()})`)
       return signature
     } finally {
       setTracing(null)

@@ -38,7 +38,8 @@ const NO_WORDS = new Uint32Array(0)
 
 /** Records the instructions of one device. */
 export class Recorder {
-  readonly backend: Backend
+  /** Where the work goes. Replaced while somebody looks at it. */
+  backend: Backend
   #scheduled = false
   #closed = false
   /** What has been recorded and not yet handed over. */
@@ -50,6 +51,7 @@ export class Recorder {
   /** What a flush that nobody called has thrown. */
   #late: Error | undefined
   #nextProgram = 0
+  readonly #titles = new Map<number, string>()
   #nextIndex = 1
   #freeIndices: number[] = []
   #generations: number[] = [0]
@@ -252,12 +254,23 @@ export class Recorder {
     this.#recycleAll(frees)
   }
 
-  /** Gives code to the device for any number of runs. */
-  compile(code: Uint32Array): { readonly program: number; readonly info: ProgramInfo } {
+  /**
+   * Gives code to the device for any number of runs.
+   *
+   * @param title what people call it
+   */
+  compile(code: Uint32Array, title: string): { readonly program: number; readonly info: ProgramInfo } {
     this.#checkOpen()
     const program = this.#nextProgram
     this.#nextProgram = (program + 1) >>> 0
-    return { program, info: this.backend.compile(program, code) }
+    const info = this.backend.compile(program, code, title)
+    this.#titles.set(program, title)
+    return { program, info }
+  }
+
+  /** What people call a compiled program. */
+  titleOf(program: number): string {
+    return this.#titles.get(program) ?? `program ${program}`
   }
 
   /** Runs a compiled program after everything recorded so far. The outputs get slots. */
@@ -272,6 +285,7 @@ export class Recorder {
 
   /** Forgets a compiled program. */
   release(program: number): void {
+    this.#titles.delete(program)
     if (!this.#closed) this.backend.release(program)
   }
 

@@ -94,8 +94,9 @@ export class Signature {
    *
    * @param result what the function has returned
    * @param tensors the tensors among the arguments
+   * @param title what people call the program
    */
-  constructor(trace: Trace, result: unknown, tensors: readonly Tensor[]) {
+  constructor(trace: Trace, result: unknown, tensors: readonly Tensor[], title: string) {
     const { code } = trace
     const outputs = new Outputs(trace)
     this.#result = outputs.result(result, 0)
@@ -135,7 +136,7 @@ export class Signature {
       this.info = null
       this.#program = -1
     } else {
-      const { program, info } = trace.recorder.compile(this.code)
+      const { program, info } = trace.recorder.compile(this.code, title)
       this.#program = program
       this.info = info
     }

@@ -1,13 +1,14 @@
 //! What the devices of this crate have in common: what the rest of the addon asks of one ([`Device`]), and the parts that
 //! do not depend on where it computes. [`queue`] orders the jobs of one caller, [`slots`] says what slot numbers stand for,
 //! [`programs`] keeps what has been compiled, [`transfer`] takes host data in and out, [`memory`] recycles and counts blocks of the sizes in [`class`], [`bound`] is
-//! what runs of plans have in common, and [`failure`] keeps errors with the values they prevented. Nothing here allocates
+//! what runs of plans have in common, [`profile`] notes when what was done, and [`failure`] keeps errors with the values they prevented. Nothing here allocates
 //! device memory, runs a program or knows Node.
 
 pub mod bound;
 pub mod class;
 pub mod failure;
 pub mod memory;
+pub mod profile;
 pub mod programs;
 pub mod queue;
 pub mod slots;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use failure::{Failure, Place};
+pub use profile::Profiler;
 pub use programs::ProgramInfo;
 pub use statistics::{Statistics, Usage};
 pub use transfer::{Source, Target};
@@ -115,6 +117,15 @@ pub trait Device: Send + Sync {
 
     /// What live slots should weigh with a garbage collector, in bytes.
     fn memory_pressure(&self) -> u64;
+
+    /// The plan of code words as text, for people.
+    ///
+    /// # Errors
+    /// As for [`Device::compile`].
+    fn print_plan(&self, code: &[u32]) -> Result<String>;
+
+    /// Where what the device does is noted while somebody wants to know.
+    fn profiler(&self) -> &Profiler;
 
     /// Counters. While a program runs, all but those of memory may be older.
     fn statistics(&self) -> Statistics;

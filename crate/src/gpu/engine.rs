@@ -14,6 +14,7 @@ use super::planned::Planned;
 use super::staging::Reading;
 use crate::device::failure::Unread;
 use crate::device::memory::Purpose;
+use crate::device::profile::{Profiler, Subject};
 use crate::device::programs::Programs;
 use crate::device::slots::Slots;
 use crate::device::{Done, Failure, Source, Statistics, Target, Told};
@@ -77,6 +78,8 @@ pub struct Engine {
     programs: Programs<Planned>,
     fuse: bool,
     pub(super) unread: Unread,
+    /// Notes what is done, if anybody wants to know.
+    pub profiler: Arc<Profiler>,
     /// Checks whose outcome is not known.
     pub(super) checks: Vec<Arc<Cell>>,
     frame: Frame,
@@ -94,6 +97,7 @@ impl Engine {
             programs: Programs::default(),
             fuse,
             unread: Unread::default(),
+            profiler: Arc::default(),
             checks: Vec::new(),
             frame: Frame::default(),
             streams: 0,
@@ -114,7 +118,7 @@ impl Engine {
 
     /// Runs a stream. Whatever goes wrong ends in its output slots.
     pub fn submit(&mut self, gpu: &mut Gpu, words: &[u32]) {
-        self.serve(gpu, words, |engine, gpu, stream| {
+        self.serve(gpu, words, None, |engine, gpu, stream| {
             if stream.code.is_empty() && stream.inputs.is_empty() && stream.outputs.is_empty() {
                 return Ok(None);
             }
@@ -125,7 +129,7 @@ impl Engine {
 
     /// Runs a compiled program on what a stream binds. Whatever goes wrong ends in its output slots.
     pub fn run(&mut self, gpu: &mut Gpu, program: u32, words: &[u32]) {
-        self.serve(gpu, words, |engine, _, stream| {
+        self.serve(gpu, words, Some(program), |engine, _, stream| {
             stream.check_bare().and_then(|()| engine.programs.get(program).map(Some))
         });
     }
@@ -134,8 +138,10 @@ impl Engine {
         &mut self,
         gpu: &mut Gpu,
         words: &[u32],
+        program: Option<u32>,
         plan: impl FnOnce(&mut Self, &Gpu, &Stream) -> Result<Option<Arc<Planned>>>,
     ) {
+        let start = self.profiler.start();
         let stream = match Stream::parse(words) {
             Ok(stream) => stream,
             Err(error) => return self.unread.push(&Failure::new(error, None)),
@@ -152,6 +158,9 @@ impl Engine {
         self.frame = frame;
         for &slot in stream.frees {
             self.slots.free(slot);
+        }
+        if let Some(start) = start {
+            self.profiler.note(Subject::Run(program), start);
         }
         self.streams += 1;
         if self.streams.is_multiple_of(EPOCH_STREAMS) {

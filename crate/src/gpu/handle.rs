@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::adapter::Description;
 use super::planned::Planned;
 use super::thread::{Client, Job, Thread, connect};
-use crate::device::{self, Done, Pressure, ProgramInfo, Source, Statistics, Target, Told};
+use crate::device::{self, Done, Pressure, Profiler, ProgramInfo, Source, Statistics, Target, Told};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 
@@ -273,6 +273,15 @@ impl device::Device for Device {
 
     fn memory_pressure(&self) -> u64 {
         self.client.memory.pressure()
+    }
+
+    fn print_plan(&self, code: &[u32]) -> Result<String> {
+        let limits = &self.thread.description.limits;
+        Error::catch(|| Ok(Planned::new(code, self.client.fuse, limits)?.plan.to_string()))
+    }
+
+    fn profiler(&self) -> &Profiler {
+        &self.client.profiler
     }
 
     fn statistics(&self) -> Statistics {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::kernels::shader::Aligned;
 use super::kernels::{Prepared, Target, limits, limits_before, prepare};
@@ -11,7 +11,7 @@ use super::physical::Gpu;
 use super::traits::Traits;
 use crate::device::Place;
 use crate::error::Result;
-use crate::plan::{Options, Plan, Step};
+use crate::plan::{Label, Options, Plan, Step};
 use crate::program::Program;
 
 /// A program that has been planned, with its steps as dispatches.
@@ -20,6 +20,8 @@ pub struct Planned {
     pub program: Program,
     /// What to do and where.
     pub plan: Plan,
+    /// What its steps are called, once somebody has asked.
+    labels: OnceLock<Arc<[Label]>>,
     /// By which inputs are aligned: nearly always one entry.
     steps: RefCell<HashMap<Aligned, Arc<Steps>>>,
 }
@@ -41,7 +43,12 @@ impl Planned {
         let program = Program::decode(code)?;
         let (limits, before) = (limits(traits), Some(limits_before(traits)));
         let plan = Plan::new(&program, Options { fuse, before, after: Some(limits), in_place: true, limits })?;
-        Ok(Self { program, plan, steps: RefCell::default() })
+        Ok(Self { program, plan, labels: OnceLock::new(), steps: RefCell::default() })
+    }
+
+    /// What its steps are called.
+    pub fn labels(&self) -> &Arc<[Label]> {
+        self.labels.get_or_init(|| self.plan.labels(&self.program).into())
     }
 
     /// The steps as dispatches, with their pipelines: what can fail there fails before anything has been changed.

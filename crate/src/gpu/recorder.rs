@@ -3,11 +3,13 @@
 //! of the GPU waits long.
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::health::Health;
+use crate::device::profile::{Profiler, Subject};
 use crate::error::{Error, Result};
 
 /// Dispatches after which a submission is closed.
@@ -33,6 +35,8 @@ struct Submission {
     number: u64,
     dispatches: u32,
     copied: u64,
+    /// Who wants to know how long it took, and when it was submitted.
+    watched: Option<(Vec<Arc<Profiler>>, Instant)>,
 }
 
 /// The encoder of a device and its submissions.
@@ -57,6 +61,10 @@ pub struct Recorder {
     progress: Instant,
     /// How long it may stand still.
     hang: Duration,
+    /// Who wants to know how long what is being recorded takes.
+    watchers: Vec<Arc<Profiler>>,
+    /// When the GPU was last seen to finish something that is watched.
+    seen: Option<Instant>,
     /// Set when nothing more comes back from a device that is lost.
     buried: bool,
 }
@@ -79,6 +87,8 @@ impl Recorder {
             finished: 0,
             progress: Instant::now(),
             hang,
+            watchers: Vec::new(),
+            seen: None,
             buried: false,
         }
     }
@@ -138,6 +148,7 @@ impl Recorder {
             while self.is_flooded() {
                 self.wait(SLICE)?;
             }
+            let began = Instant::now();
             // A submission may panic inside the library when the driver fails: that is a lost device too.
             let queue = &self.queue;
             let index = catch_unwind(AssertUnwindSafe(|| queue.submit([encoder.finish()])));
@@ -146,12 +157,9 @@ impl Recorder {
                 self.progress = Instant::now();
             }
             self.submitted += 1;
-            self.in_flight.push_back(Submission {
-                index,
-                number: self.submitted,
-                dispatches: self.dispatches,
-                copied: self.copied,
-            });
+            let watched = (!self.watchers.is_empty()).then(|| (take(&mut self.watchers), began));
+            let (number, dispatches, copied) = (self.submitted, self.dispatches, self.copied);
+            self.in_flight.push_back(Submission { index, number, dispatches, copied, watched });
         }
         (self.dispatches, self.work, self.copied) = (0, 0, 0);
         self.poll()
@@ -218,9 +226,27 @@ impl Recorder {
             self.poll_with(wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(at_most) })?;
         if finished && let Some(first) = self.in_flight.pop_front() {
             self.finished = first.number;
+            self.tell(first);
             self.progress = Instant::now();
         }
         Ok(finished)
+    }
+
+    /// Tells a profiler how long what is being recorded takes, once that is known.
+    pub fn watch(&mut self, profiler: &Arc<Profiler>) {
+        if !self.watchers.iter().any(|watcher| Arc::ptr_eq(watcher, profiler)) {
+            self.watchers.push(Arc::clone(profiler));
+        }
+    }
+
+    /// Tells who has watched a submission that it is finished. The GPU began it when it had finished the one before.
+    fn tell(&mut self, submission: Submission) {
+        let Some((watchers, submitted)) = submission.watched else { return };
+        let (start, end) = (self.seen.map_or(submitted, |seen| seen.max(submitted)), Instant::now());
+        self.seen = Some(end);
+        for profiler in watchers {
+            profiler.note_span(Subject::Submission(submission.dispatches), start, end);
+        }
     }
 
     /// Polls; false for a timeout. The library panics in here when the device is lost, and knows no other errors.

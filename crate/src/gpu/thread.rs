@@ -21,7 +21,7 @@ use super::health::Health;
 use super::physical::Gpu;
 use super::planned::Planned;
 use crate::device::queue::{Bell, Next, Queue};
-use crate::device::{Done, Source, Statistics, Target};
+use crate::device::{Done, Profiler, Source, Statistics, Target};
 use crate::error::{Error, Result};
 
 /// After this long without work, memory that was kept for reuse goes back.
@@ -78,6 +78,8 @@ pub struct Client {
     pub statistics: Mutex<Statistics>,
     /// Whether its plans fuse.
     pub fuse: bool,
+    /// Notes what is done, if anybody wants to know.
+    pub profiler: Arc<Profiler>,
 }
 
 impl Client {
@@ -87,6 +89,7 @@ impl Client {
             memory: Memory::new(Arc::clone(maker), limit),
             statistics: Mutex::default(),
             fuse,
+            profiler: Arc::default(),
         })
     }
 }
@@ -316,7 +319,8 @@ impl Service {
 impl Served {
     fn new(client: Arc<Client>) -> Self {
         let abandoned = Arc::clone(client.queue.abandoned());
-        let engine = Engine::new(Arc::clone(&client.memory), client.fuse, abandoned);
+        let mut engine = Engine::new(Arc::clone(&client.memory), client.fuse, abandoned);
+        engine.profiler = Arc::clone(&client.profiler);
         Self { client, engine, waiting: Vec::new(), closing: false }
     }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::engine::Engine;
 use super::fault::{Taint, clean, union};
@@ -13,15 +14,21 @@ use super::kernels::{Prepared, Target as Adapter, prepare};
 use super::physical::{Gpu, Run};
 use super::planned::{Planned, Steps};
 use crate::device::Failure;
+use crate::device::profile::Subject;
 use crate::error::Result;
 use crate::plan::{Chain, Fused, Kernel, Operand, Step, StepKind};
 
 impl Engine {
     /// Records all steps of a bound plan.
     pub(super) fn steps(&mut self, gpu: &mut Gpu, planned: &Planned, steps: &Steps, frame: &mut Frame) -> Result<()> {
-        for (step, prepared) in planned.plan.steps.iter().zip(&steps.prepared) {
+        let labels = self.profiler.is_on().then(|| planned.labels());
+        for (position, (step, prepared)) in planned.plan.steps.iter().zip(&steps.prepared).enumerate() {
             if self.abandoned.load(Ordering::Relaxed) {
                 return Ok(());
+            }
+            let start = labels.map(|labels| (labels, Instant::now()));
+            if start.is_some() {
+                gpu.recorder.watch(&self.profiler);
             }
             let result = match &step.kind {
                 StepKind::Chain(chain) => run_chain(gpu, step, chain, prepared, frame),
@@ -37,6 +44,10 @@ impl Engine {
                     // Nobody knows which calls of it have been recorded.
                     changed(kernel).for_each(|operand| frame.bound.fail(operand.value, &failure));
                 }
+            }
+            if let Some((labels, start)) = start {
+                self.profiler.note(Subject::Recording(Arc::clone(labels), position), start);
+                gpu.recorder.watch(&self.profiler);
             }
         }
         Ok(())

@@ -12,5 +12,6 @@ mod device;
 mod failure;
 mod gpu;
 mod info;
+mod profile;
 mod promise;
 mod registry;

@@ -31,6 +31,7 @@ pub mod cache;
 mod cost;
 mod fuse;
 mod fused;
+mod label;
 mod live;
 #[cfg(test)]
 mod meaning_tests;
@@ -41,6 +42,7 @@ mod rule_tests;
 
 pub use cache::PlanCache;
 pub use fused::{After, Fused};
+pub use label::Label;
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};

@@ -4,13 +4,14 @@
  * errors; programs run in run.ts, by the plans of plan.ts.
  */
 
-import type { Backend, BackendOptions, BackendStats, ProgramInfo } from '../backend.ts'
+import type { Backend, BackendOptions, BackendStats, DeviceEvents, ProgramInfo } from '../backend.ts'
 import type { Dtype, TypedArray } from '../../dtype.ts'
 import { TilegradError } from '../../errors.ts'
-import { type Program, type Stream, readStream } from '../../program/decode.ts'
+import { type Instruction, type Program, type Stream, readStream } from '../../program/decode.ts'
+import { Events } from './events.ts'
 import { freeScratch, scratchBytes } from './gemm.ts'
 import { Memory } from './memory.ts'
-import { type Plan, PlanCache, makePlan } from './plan.ts'
+import { type Plan, PlanCache, makePlan, printPlan } from './plan.ts'
 import { type Held, arrayOver, run } from './run.ts'
 
 /** Memory that several slots may look at. */
@@ -50,6 +51,7 @@ export class JsBackend implements Backend {
   /** Slots that the stream in hand makes and frees: kept between streams, because most are short and many. */
   readonly #made = new Set<number>()
   readonly #freed = new Set<number>()
+  readonly #events = new Events()
   #closed = false
 
   constructor(options: BackendOptions = {}) {
@@ -59,7 +61,7 @@ export class JsBackend implements Backend {
   submit(words: Uint32Array): void {
     this.#checkOpen()
     const stream = readStream(words)
-    this.#run(this.#plans.get(stream.code), stream)
+    this.#timed(this.#plans.get(stream.code), stream, undefined)
   }
 
   compile(program: number, code: Uint32Array): ProgramInfo {
@@ -79,21 +81,28 @@ export class JsBackend implements Backend {
     this.#checkOpen()
     const plan = this.#programs.get(program)
     if (plan === undefined) throw new TilegradError('ERR_PROGRAM', `program ${program} was not compiled on this device`)
-    this.#run(plan, readStream(words))
+    this.#timed(plan, readStream(words), program)
   }
 
   release(program: number): void {
     this.#programs.delete(program)
   }
 
-  #run(plan: Plan, stream: Stream): void {
+  #timed(plan: Plan, stream: Stream, program: number | undefined): void {
+    if (!this.#events.on) return this.#run(plan, stream)
+    const start = performance.now()
+    this.#run(plan, stream, (instruction, began) => this.#events.step(plan.program, instruction, began))
+    this.#events.run(program, start)
+  }
+
+  #run(plan: Plan, stream: Stream, onStep?: (instruction: Instruction, start: number) => void): void {
     const inputs = this.#bind(plan.program, stream)
     const buffers = this.#takeAll(plan)
     if (buffers instanceof TilegradError) {
       this.#report(buffers)
       for (const slot of stream.outputs) this.#slots.set(slot, buffers)
     } else {
-      const held = run(plan, inputs.map(heldBy), buffers, stream.scalars, (error) => this.#report(error))
+      const held = run(plan, inputs.map(heldBy), buffers, stream.scalars, (error) => this.#report(error), onStep)
       this.#publish(plan, inputs, buffers, held, stream.outputs)
     }
     for (const slot of stream.frees) this.#free(slot)
@@ -169,6 +178,18 @@ export class JsBackend implements Backend {
     this.#memory.clear()
     freeScratch()
     return Promise.resolve()
+  }
+
+  profile(events: number): void {
+    this.#events.set(events)
+  }
+
+  takeEvents(): DeviceEvents {
+    return this.#events.take()
+  }
+
+  printPlan(code: Uint32Array): string {
+    return printPlan(makePlan(code))
   }
 
   close(): Promise<void> {

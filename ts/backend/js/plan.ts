@@ -7,6 +7,7 @@
 import { BYTES_PER_ELEMENT } from '../../dtype.ts'
 import { type Program, type Register, decode } from '../../program/decode.ts'
 import { NONE } from '../../program/opcodes.ts'
+import { printInstruction } from '../../program/print.ts'
 
 /** A decoded program and the places of its registers. */
 export interface Plan {
@@ -79,6 +80,20 @@ export function makePlan(code: Uint32Array): Plan {
   }
   const places = roots.map((root, i) => ({ root, offset: offsets[i]!, buffer: buffers.get(root) ?? -1 }))
   return { program, places, buffers: sizes, cellBytes, liveBytes }
+}
+
+/** A plan as text: each instruction with the cells or the memory of outputs that its results go to. */
+export function printPlan({ program, places, buffers, cellBytes, liveBytes }: Plan): string {
+  const lines = program.instructions.map((instruction, i) => {
+    const text = `${i}: ${printInstruction(program, instruction)}`
+    const where = instruction.outputs.flatMap((register) => {
+      const { buffer, root, offset } = places[register]!
+      if (instruction.name === 'input') return []
+      return root === register ? [`buffer ${buffer} of ${buffers[buffer]} bytes`] : [`%${root} from ${offset}`]
+    })
+    return where.length === 0 ? text : `${text}  in ${where.join(', ')}`
+  })
+  return `cells of ${cellBytes} bytes, ${liveBytes} alive at most\n${lines.join('\n')}\n`
 }
 
 /** Bytes a register takes on this device. */

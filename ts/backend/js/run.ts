@@ -53,6 +53,7 @@ const SCALARS: ReadonlyMap<string, ReadonlySet<number>> = new Map(
  * @param inputs what the `input` instructions bind, in order
  * @param buffers memory by number, as the plan asks for
  * @param onError called once for every error that an instruction causes
+ * @param onStep called after each kernel, with the time when it began
  * @returns what each register holds at the end; those in cells may have been overwritten
  */
 export function run(
@@ -61,6 +62,7 @@ export function run(
   buffers: readonly ArrayBuffer[],
   scalars: readonly number[],
   onError: (error: TilegradError) => void,
+  onStep?: (instruction: Instruction, start: number) => void,
 ): Held[] {
   const held: Held[] = []
   let nextInput = 0
@@ -86,6 +88,7 @@ export function run(
       const { dtype, size } = program.registers[register]!
       held[register] = arrayOver(dtype, buffers[places[register]!.buffer]!, size)
     }
+    const start = onStep === undefined ? 0 : performance.now()
     try {
       KERNELS[name](callOf(name, instruction, program, held, scalars))
     } catch (cause) {
@@ -93,6 +96,7 @@ export function run(
       onError(error)
       for (const register of instruction.outputs) held[register] = error
     }
+    onStep?.(instruction, start)
   }
   return held
 }

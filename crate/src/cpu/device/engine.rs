@@ -14,6 +14,7 @@ use super::transfer::{fill, place};
 use super::weights::Weights;
 use crate::cpu::{Cpu, idle};
 use crate::device::failure::{Failure, Unread};
+use crate::device::profile::{Profiler, Subject};
 use crate::device::programs::Programs;
 use crate::device::slots::{Content, Slots};
 use crate::device::{Source, Statistics, Target, Told};
@@ -42,16 +43,22 @@ pub struct Engine {
     plan: fn(&[u32], bool) -> Result<Planned>,
     fuse: bool,
     pub(super) unread: Unread,
+    /// Notes what is done, if anybody wants to know.
+    pub(super) profiler: Arc<Profiler>,
     frame: Frame,
 }
 
 /// The plan of a stream, or the reason why there is none. A stream that only frees slots needs none.
-pub struct Lookup(Result<Option<Arc<Planned>>>);
+pub struct Lookup {
+    planned: Result<Option<Arc<Planned>>>,
+    /// The number of a compiled program.
+    program: Option<u32>,
+}
 
 impl Lookup {
     /// Estimated time of the run; an error costs nothing.
     pub fn nanoseconds(&self) -> u64 {
-        match &self.0 {
+        match &self.planned {
             Ok(Some(planned)) => planned.plan.nanoseconds,
             _ => 0,
         }
@@ -72,13 +79,15 @@ impl Engine {
             plan: Planned::new,
             fuse,
             unread: Unread::default(),
+            profiler: Arc::default(),
             frame: Frame::default(),
         }
     }
 
     /// Plans a stream without running it.
     pub fn look_up(&mut self, words: &[u32]) -> Lookup {
-        Lookup(Error::catch(|| Stream::parse(words).and_then(|stream| self.planned(&stream))))
+        let planned = Error::catch(|| Stream::parse(words).and_then(|stream| self.planned(&stream)));
+        Lookup { planned, program: None }
     }
 
     /// Keeps a compiled program under a number.
@@ -96,23 +105,29 @@ impl Engine {
 
     /// The plan of a compiled program, or that there is none.
     pub fn compiled(&self, program: u32) -> Lookup {
-        Lookup(self.programs.get(program).map(Some))
+        Lookup { planned: self.programs.get(program).map(Some), program: Some(program) }
     }
 
     /// Runs a stream. Whatever goes wrong ends in its output slots.
     pub fn submit(&mut self, words: &[u32], lookup: Option<Lookup>) {
-        self.serve(words, |engine, stream| match lookup {
-            Some(Lookup(planned)) => planned,
+        self.serve(words, None, |engine, stream| match lookup {
+            Some(lookup) => lookup.planned,
             None => Error::catch(|| engine.planned(stream)),
         });
     }
 
     /// Runs a compiled program on what a stream binds. Whatever goes wrong ends in its output slots.
-    pub fn run(&mut self, words: &[u32], Lookup(planned): Lookup) {
-        self.serve(words, |_, stream| stream.check_bare().and(planned));
+    pub fn run(&mut self, words: &[u32], Lookup { planned, program }: Lookup) {
+        self.serve(words, program, |_, stream| stream.check_bare().and(planned));
     }
 
-    fn serve(&mut self, words: &[u32], plan: impl FnOnce(&mut Self, &Stream) -> Result<Option<Arc<Planned>>>) {
+    fn serve(
+        &mut self,
+        words: &[u32],
+        program: Option<u32>,
+        plan: impl FnOnce(&mut Self, &Stream) -> Result<Option<Arc<Planned>>>,
+    ) {
+        let start = self.profiler.start();
         let stream = match Stream::parse(words) {
             Ok(stream) => stream,
             Err(error) => return self.report(error),
@@ -137,6 +152,9 @@ impl Engine {
         self.frame = frame;
         for &slot in stream.frees {
             self.slots.free(slot);
+        }
+        if let Some(start) = start {
+            self.profiler.note(Subject::Run(program), start);
         }
     }
 

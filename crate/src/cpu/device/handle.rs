@@ -16,7 +16,7 @@ use super::transfer::place;
 use super::worker::{Job, Upload, Worker};
 use crate::cpu::{Cpu, idle};
 use crate::device::queue::Queue;
-use crate::device::{self, Done, Pressure, ProgramInfo, Source, Statistics, Target, Told};
+use crate::device::{self, Done, Pressure, Profiler, ProgramInfo, Source, Statistics, Target, Told};
 use crate::error::{Error, Result};
 
 /// Work estimated above this goes to the device thread, where it costs a hop and a promise more: about 15 µs.
@@ -33,6 +33,7 @@ pub struct Device {
     worker: Arc<Worker>,
     memory: Arc<Memory>,
     fuse: bool,
+    profiler: Arc<Profiler>,
     /// The turn of the event loop in which the caller last submitted.
     turn: AtomicU32,
     /// Nanoseconds of inline work in that turn.
@@ -49,6 +50,7 @@ impl Device {
         let memory = Memory::new((), memory_limit);
         let queue = Queue::new(Arc::default());
         let engine = Engine::new(cpu, Arc::clone(&memory), fuse, Arc::clone(queue.abandoned()));
+        let profiler = Arc::clone(&engine.profiler);
         let worker = Arc::new(Worker::new(queue, engine));
         let thread = Arc::clone(&worker);
         // Never joined: an idle thread sleeps and holds up no exit; a closed device's thread ends by itself.
@@ -57,7 +59,7 @@ impl Device {
             .spawn(move || thread.work())
             .map_err(|error| Error::NoDevice(format!("cannot start the device thread: {error}")))?;
         let (turn, spent) = (AtomicU32::new(0), AtomicU64::new(0));
-        Ok(Self { worker, memory, fuse, turn, spent, statistics: Mutex::default() })
+        Ok(Self { worker, memory, fuse, profiler, turn, spent, statistics: Mutex::default() })
     }
 
     fn queue(&self) -> &Queue<Job> {
@@ -211,6 +213,14 @@ impl device::Device for Device {
 
     fn memory_pressure(&self) -> u64 {
         self.memory.pressure()
+    }
+
+    fn print_plan(&self, code: &[u32]) -> Result<String> {
+        Error::catch(|| Ok(Planned::new(code, self.fuse)?.plan.to_string()))
+    }
+
+    fn profiler(&self) -> &Profiler {
+        &self.profiler
     }
 
     fn statistics(&self) -> Statistics {

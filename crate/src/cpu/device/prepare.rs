@@ -1,14 +1,16 @@
 //! What can be worked out before a program is bound to slots: its plan, and for each step what its kernel can prepare
 //! (chains laid out for the cache, offsets of batched products, scratch sizes). Made once per code.
 
+use std::sync::{Arc, OnceLock};
+
 use super::frame::Frame;
 use crate::cpu::Cpu;
 use crate::cpu::activation::Activation;
 use crate::cpu::elementwise;
 use crate::error::{Error, Result};
 use crate::plan::{
-    Chain, ChainOp, ChainOperand, ChainOutput, Fused, Kernel, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand, Options,
-    Plan, Step, StepKind,
+    Chain, ChainOp, ChainOperand, ChainOutput, Fused, Kernel, Label, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS, Operand,
+    Options, Plan, Step, StepKind,
 };
 use crate::program::Program;
 use crate::program::op::{ElementOp, Op};
@@ -24,6 +26,8 @@ pub struct Planned {
     pub steps: Vec<Prepared>,
     /// Words of scratch memory that one step needs at most.
     pub scratch: usize,
+    /// What its steps are called, once somebody has asked.
+    labels: OnceLock<Arc<[Label]>>,
 }
 
 impl Planned {
@@ -36,7 +40,12 @@ impl Planned {
         let plan = Plan::new(&program, Options { fuse, ..Options::ALL })?;
         let steps = plan.steps.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
         let scratch = steps.iter().map(Prepared::scratch).max().unwrap_or(0);
-        Ok(Self { program, plan, steps, scratch })
+        Ok(Self { program, plan, steps, scratch, labels: OnceLock::new() })
+    }
+
+    /// What its steps are called.
+    pub fn labels(&self) -> &Arc<[Label]> {
+        self.labels.get_or_init(|| self.plan.labels(&self.program).into())
     }
 }
 

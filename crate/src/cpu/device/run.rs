@@ -4,12 +4,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::engine::Engine;
 use super::frame::Frame;
 use super::fused::Beside;
 use super::prepare::{Around, Planned, Prepared, run_chain};
 use crate::cpu::elementwise;
+use crate::device::profile::Subject;
 use crate::device::{Failure, Place};
 use crate::error::{Error, Result};
 use crate::plan::{Chain, Fused, Kernel, Operand, Step, StepKind};
@@ -17,10 +19,12 @@ use crate::plan::{Chain, Fused, Kernel, Operand, Step, StepKind};
 impl Engine {
     /// Runs all steps of a bound plan.
     pub(super) fn steps(&mut self, planned: &Planned, frame: &mut Frame) {
-        for (step, prepared) in planned.plan.steps.iter().zip(&planned.steps) {
+        let labels = self.profiler.is_on().then(|| planned.labels());
+        for (position, (step, prepared)) in planned.plan.steps.iter().zip(&planned.steps).enumerate() {
             if self.abandoned.load(Ordering::Relaxed) {
                 return;
             }
+            let start = labels.map(|labels| (labels, Instant::now()));
             match (&step.kind, prepared) {
                 (StepKind::Chain(chain), Prepared::Chain(prepared)) => {
                     self.chain(planned, step, chain, prepared, frame);
@@ -33,6 +37,9 @@ impl Engine {
                     let error = Error::Internal("a step that was prepared as something else".into());
                     self.failed(planned, step, error);
                 }
+            }
+            if let Some((labels, start)) = start {
+                self.profiler.note(Subject::Step(Arc::clone(labels), position), start);
             }
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod failures;
 pub(crate) mod instructions;
 pub(crate) mod lifetime;
 pub(crate) mod order;
+pub(crate) mod profile;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -37,6 +38,7 @@ macro_rules! device_tests {
                 damaged_streams_of_a_compiled_program_leave_the_device_working(None),
                 a_closed_device_compiles_and_runs_nothing(None),
             }
+            profile { a_profile_has_every_run_with_its_steps(None), a_plan_can_be_printed(None) }
             failures {
                 a_bad_index_fails_what_depends_on_it_and_nothing_else(None),
                 a_failure_spreads_over_programs_and_stops_updates(None),
