@@ -6,6 +6,9 @@
 import type { Backend, BackendStats, DeviceKind } from './backend/backend.ts'
 import { type DeviceInfo, type OpenedBackend, listDevices, openBackend } from './backend/select.ts'
 import { type Awaited, Deadline, type WaitOptions } from './deadline.ts'
+import { DebugBackend } from './debug/backend.ts'
+import { debugLevel } from './debug/level.ts'
+import { Places } from './debug/places.ts'
 import type { Dtype } from './dtype.ts'
 import { TilegradError, expected } from './errors.ts'
 import { Recorder } from './program/record.ts'
@@ -58,7 +61,13 @@ export class Device {
     this.kind = opened.backend.kind
     this.name = opened.name
     this.#dtypes = opened.dtypes
-    this.recorder = new Recorder(opened.backend)
+    const level = debugLevel()
+    if (level === 0) {
+      this.recorder = new Recorder(opened.backend)
+    } else {
+      const places = new Places()
+      this.recorder = new Recorder(new DebugBackend(opened.backend, opened.name, level, places), places)
+    }
   }
 
   /** @internal */

@@ -60,6 +60,8 @@ export type ErrorCode =
  */
 export class TilegradError extends Error {
   readonly code: ErrorCode
+  /** @internal The instruction that failed: its operation, and its position in the program. */
+  declare place?: { readonly op: string; readonly line: number }
 
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options)

@@ -176,7 +176,9 @@ serially('a profile reads as a table', async (t, device) => {
   const trace = await profile(() => x.matmul(x).data(), { device })
   const text = String(trace)
   t.true(text.startsWith(`${device.name}: `), text)
-  t.regex(text, /\nmatmul +1 +\d+\.\d{3} +100 % +\d+\.\d{3} +\d+\.\d +\d+\.\d\n/)
+  // What it takes to put a step into a list says nothing of what the GPU does with it.
+  const rates = device.kind === 'gpu' ? '' : String.raw` +\d+\.\d +\d+\.\d`
+  t.regex(text, new RegExp(String.raw`\nmatmul +1 +\d+\.\d{3} +100 % +\d+\.\d{3}${rates}\n`))
   t.regex(text, /\nwait for read +1 /)
   t.is(inspect(trace), text)
 })

@@ -75,7 +75,10 @@ function translated(error: unknown): TilegradError {
   }
   const place = error.line === undefined ? '' : `\n  in instruction ${error.instruction}: ${error.line}`
   const op = error.op === undefined ? '' : `${error.op}: `
-  return new TilegradError(error.code, `${op}${error.message}${place}`, { cause: error })
+  const translation = new TilegradError(error.code, `${op}${error.message}${place}`, { cause: error })
+  if (error.op !== undefined && error.instruction !== undefined)
+    translation.place = { op: error.op, line: error.instruction }
+  return translation
 }
 
 function attempt<T>(call: () => T): T {

@@ -20,25 +20,28 @@ export function report({ device, milliseconds, events, dropped }: Profile): stri
   const of = (...kinds: ProfileEvent['kind'][]): ProfileEvent[] => events.filter(({ kind }) => kinds.includes(kind))
   const [runs, steps, submissions] = [of('run'), of('step'), of('submission')]
   const recorded = of('recording')
-  const lines = [`${device.name}: ${ms(milliseconds)} ms, ${plural(runs.length, 'run')}`]
+  let head = `${device.name}: ${ms(milliseconds)} ms, ${plural(runs.length, 'run')}`
   if (steps.length > 0) {
     const [busy, between] = [total(steps), total(runs) - total(steps)]
-    lines[0] += `; steps ${ms(busy)} ms (${share(busy, milliseconds)}), around them in runs ${ms(between)} ms`
+    head += `; steps ${ms(busy)} ms (${share(busy, milliseconds)}), around them in runs ${ms(between)} ms`
   }
   if (submissions.length > 0) {
     const busy = total(submissions)
-    lines[0] += `; GPU ${ms(busy)} ms (${share(busy, milliseconds)}) in ${plural(submissions.length, 'submission')}`
+    head += `; GPU ${ms(busy)} ms (${share(busy, milliseconds)}) in ${plural(submissions.length, 'submission')}`
   }
+  const lines = [head]
   if (dropped > 0) lines.push(`${dropped} events of the device did not fit; events: … makes room for more`)
-  if (steps.length > 0) lines.push('', ...table('step', byName(steps)))
-  if (recorded.length > 0) lines.push('', ...table('recording of a step', byName(recorded)))
+  if (steps.length > 0) lines.push('', ...table('step', byName(steps), total(steps), true))
+  if (recorded.length > 0) lines.push('', ...table('recording of a step', byName(recorded), total(recorded)))
   const thread = byName(of('call', 'trace', 'host', 'wait'), labelled)
-  if (thread.length > 0) lines.push('', ...table('this thread', thread))
+  if (thread.length > 0) lines.push('', ...table('this thread', thread, milliseconds))
   return `${lines.join('\n')}\n`
 }
 
 function labelled({ kind, name }: ProfileEvent): string {
-  return { call: `call ${name}`, trace: `record ${name}`, host: name, wait: `wait for ${name}` }[kind as string] ?? name
+  if (kind === 'call') return `call ${name}`
+  if (kind === 'trace') return `record ${name}`
+  return kind === 'wait' ? `wait for ${name}` : name
 }
 
 function byName(events: readonly ProfileEvent[], label = ({ name }: ProfileEvent): string => name): Row[] {
@@ -56,9 +59,8 @@ function byName(events: readonly ProfileEvent[], label = ({ name }: ProfileEvent
   return [...rows.values()].toSorted((a, b) => b.milliseconds - a.milliseconds)
 }
 
-function table(title: string, rows: readonly Row[]): string[] {
-  const all = rows.reduce((sum, row) => sum + row.milliseconds, 0)
-  const rates = rows.some(({ bytes }) => bytes > 0)
+/** @param all the milliseconds that shares are of */
+function table(title: string, rows: readonly Row[], all: number, rates = false): string[] {
   const head = [title, 'count', 'total ms', 'share', 'slowest ms', ...(rates ? ['GFLOP/s', 'GB/s'] : [])]
   const cells = rows.slice(0, ROWS).map(({ name, count, milliseconds, slowest, flops, bytes }) => {
     const rate = (n: number): string => (n > 0 && milliseconds > 0 ? (n / milliseconds / 1e6).toFixed(1) : '')

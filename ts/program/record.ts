@@ -9,11 +9,12 @@
  */
 
 import type { Backend, ProgramInfo } from '../backend/backend.ts'
+import type { Places } from '../debug/places.ts'
 import { type Dtype, type TypedArray, allocate } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
 import type { Shape } from '../shape.ts'
 import { type Attribute, Code, type OutputSpec } from './code.ts'
-import { MAGIC, OPCODES, type Opcode, type OpcodeName } from './opcodes.ts'
+import { MAGIC, OPCODES, OPCODE_NAMES, type Opcode, type OpcodeName } from './opcodes.ts'
 import { tracing } from './tracing.ts'
 import { Value } from './value.ts'
 
@@ -51,13 +52,16 @@ export class Recorder {
   /** What a flush that nobody called has thrown. */
   #late: Error | undefined
   #nextProgram = 0
+  readonly #places: Places | null
   readonly #titles = new Map<number, string>()
   #nextIndex = 1
   #freeIndices: number[] = []
   #generations: number[] = [0]
 
-  constructor(backend: Backend) {
+  /** @param places where to note who has recorded what, for errors */
+  constructor(backend: Backend, places: Places | null = null) {
     this.backend = backend
+    this.#places = places
   }
 
   /** Appends an instruction with one output. */
@@ -233,6 +237,9 @@ export class Recorder {
     code.check(op, this, inputs, attributes)
     if (trace === null && code.instructions >= MAX_INSTRUCTIONS) this.flush()
     code.write(op, this, inputs, outputCount, output, outputs, attributes)
+    // Inputs stand among the instructions.
+    if (this.#places !== null)
+      this.#places.note(OPCODE_NAMES.get(op.code) ?? '', code.instructions - 1 + code.inputs.length)
     if (trace === null) this.#schedule()
     return code
   }

@@ -159,6 +159,12 @@ class Bound implements Operand {
 function locate(cause: unknown, program: Program, instruction: Instruction): TilegradError {
   const { name, line } = instruction
   const where = `program line ${line}: ${printInstruction(program, instruction)}`
+  const error = explained(cause, name, where)
+  error.place = { op: name, line }
+  return error
+}
+
+function explained(cause: unknown, name: OpcodeName, where: string): TilegradError {
   if (cause instanceof TilegradError) return new TilegradError(cause.code, `${cause.message} (${where})`, { cause })
   // V8's words for an ArrayBuffer that cannot be had: a kernel asked for scratch memory.
   if (cause instanceof RangeError && /allocation failed|Invalid typed array length/.test(cause.message)) {

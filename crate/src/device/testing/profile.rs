@@ -43,7 +43,7 @@ pub(crate) fn a_profile_has_every_run_with_its_steps(bench: &Bench) {
         let within = |event: &&Event| run.start <= event.start && event.end <= run.end;
         let steps: Vec<Label> = events[..i].iter().filter(within).filter_map(label).collect();
         let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(names, ["matmul", "neg", "matmul"]);
+        assert_eq!(names, ["matmul+neg", "matmul"]);
         assert_eq!((steps[0].flops, steps[0].bytes), (2 * 4 * 4 * 4, 3 * 64));
     }
     assert_eq!(numbers, [None, Some(PROGRAM)]);
@@ -52,7 +52,7 @@ pub(crate) fn a_profile_has_every_run_with_its_steps(bench: &Bench) {
         _ => None,
     });
     let on_gpu = events.iter().any(|event| matches!(event.subject, Subject::Recording(..)));
-    assert!(if on_gpu { dispatches.sum::<u32>() >= 6 } else { dispatches.count() == 0 });
+    assert!(if on_gpu { dispatches.sum::<u32>() >= 4 } else { dispatches.count() == 0 });
 
     bench.device.profiler().set(0);
     bench.submit(&words);
