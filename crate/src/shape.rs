@@ -77,9 +77,13 @@ pub fn numel(dims: &[u32]) -> Option<usize> {
     Some(if empty { 0 } else { product as usize })
 }
 
-/// Row-major strides in elements.
-pub fn strides(dims: &[u32]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
+/// Row-major strides in elements, one per dimension; what is left of the array is 1.
+///
+/// # Panics
+/// For more than [`MAX_RANK`] dimensions.
+pub fn strides(dims: &[u32]) -> [usize; MAX_RANK] {
+    assert!(dims.len() <= MAX_RANK, "{} dimensions", dims.len());
+    let mut strides = [1; MAX_RANK];
     for i in (0..dims.len().saturating_sub(1)).rev() {
         strides[i] = strides[i + 1] * dims[i + 1] as usize;
     }
@@ -118,8 +122,8 @@ mod tests {
 
     #[test]
     fn strides_are_row_major() {
-        assert_eq!(strides(&[2, 3, 4]), [12, 4, 1]);
-        assert!(strides(&[]).is_empty());
+        assert_eq!(strides(&[2, 3, 4]), [12, 4, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(strides(&[]), [1; MAX_RANK]);
     }
 
     #[test]

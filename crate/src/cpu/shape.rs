@@ -26,9 +26,13 @@ const TRANSPOSE_PS: u64 = 600;
 /// Dimension `i` of `out` is dimension `permutation[i]` of `x`, whose shape is `dims`.
 pub fn transpose(cpu: &Cpu, dims: &[u32], permutation: &[u32], x: &[u32], out: &mut [u32]) {
     let from = strides(dims);
-    let sizes: Vec<u32> = permutation.iter().map(|&p| dims[p as usize]).collect();
+    let mut sizes = [1; MAX_RANK];
+    let sizes = &mut sizes[..permutation.len()];
+    for (size, &p) in sizes.iter_mut().zip(permutation) {
+        *size = dims[p as usize];
+    }
     let mut view = View::default();
-    for ((&p, &size), to) in permutation.iter().zip(&sizes).zip(strides(&sizes)) {
+    for ((&p, &size), to) in permutation.iter().zip(&*sizes).zip(strides(sizes)) {
         view.push(size as usize, from[p as usize], to);
     }
     view.copy(cpu, x, 0, out, 0);

@@ -138,6 +138,11 @@ impl<S> Bound<S> {
         }
     }
 
+    /// Whether all values exist so far.
+    pub fn is_whole(&self) -> bool {
+        !self.failed
+    }
+
     /// Why a value does not exist, if it does not.
     pub fn failure(&self, operand: &Operand) -> Option<&Arc<Failure>> {
         if !self.failed {

@@ -268,7 +268,7 @@ pub struct Storage<B: Block> {
 }
 
 impl<B: Block> Storage<B> {
-    /// The block; `None` only while it is being dropped.
+    /// The block; `None` once it has been given back.
     pub fn block(&self) -> Option<&B> {
         self.block.as_ref()
     }
@@ -287,12 +287,17 @@ impl<B: Block> Storage<B> {
     pub fn touch(&self) {
         self.version.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Gives the block back: there are no words any more.
+    pub fn give_back(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.memory.recycle(block, self.purpose);
+        }
+    }
 }
 
 impl<B: Block> Drop for Storage<B> {
     fn drop(&mut self) {
-        if let Some(block) = self.block.take() {
-            self.memory.recycle(block, self.purpose);
-        }
+        self.give_back();
     }
 }

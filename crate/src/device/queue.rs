@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 const QUEUED_JOBS: usize = 64;
 /// Bytes of queued uploads beyond which a caller is asked to wait.
 const STAGED_BYTES: u64 = 256 << 20;
-/// Stream buffers kept for the next submissions.
+/// Stream buffers kept for the next submissions, whatever their size.
 const SPARE_BUFFERS: usize = 8;
+/// Stream buffers of at most so many words are kept for as many streams as can wait: those of compiled programs are short.
+const SHORT_WORDS: usize = 1024;
 
 /// Wakes the thread that serves one or several queues.
 #[derive(Default)]
@@ -155,7 +157,8 @@ impl<J> Queue<J> {
     pub fn recycle(&self, mut stream: Vec<u32>) {
         stream.clear();
         let mut jobs = self.jobs();
-        if jobs.spare.len() < SPARE_BUFFERS {
+        let short = stream.capacity() <= SHORT_WORDS && jobs.spare.len() <= QUEUED_JOBS + 1;
+        if short || jobs.spare.len() < SPARE_BUFFERS {
             jobs.spare.push(stream);
         }
     }

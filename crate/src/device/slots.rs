@@ -101,14 +101,13 @@ impl<S> Slots<S> {
         }
     }
 
-    /// Frees a slot. A number of a former generation frees nothing: its value went when the index was used again.
-    pub fn free(&mut self, slot: u32) {
-        if let Some(entry) = self.entries.get_mut((slot & INDEX_MASK) as usize)
-            && entry.generation == slot >> INDEX_BITS
-            && entry.content.take().is_some()
-        {
-            self.live -= 1;
-        }
+    /// Frees a slot; what it held. A number of a former generation frees nothing: its value went when the index was used
+    /// again.
+    pub fn free(&mut self, slot: u32) -> Option<Content<S>> {
+        let entry = self.entries.get_mut((slot & INDEX_MASK) as usize)?;
+        let content = entry.content.take_if(|_| entry.generation == slot >> INDEX_BITS)?;
+        self.live -= 1;
+        Some(content)
     }
 
     /// How many slots hold a value or a failure.

@@ -4,7 +4,7 @@
 use super::engine::Engine;
 use super::frame::{Frame, Word};
 use super::fused::Beside;
-use super::operands::Operands;
+use super::operands::{Lists, Operands};
 use super::prepare::Prepared;
 use super::products::Products;
 use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
@@ -60,7 +60,7 @@ impl Engine {
             Op::Transpose { permutation } => {
                 transpose(cpu, &on.operand(0)?.dims, permutation, on.input(0)?, on.output(0)?);
             }
-            Op::Concat { axis } => joined(cpu, on, kernel.inputs.len(), *axis as usize)?,
+            Op::Concat { axis } => joined(cpu, on, &mut self.lists, *axis as usize)?,
             Op::Slice { starts } => {
                 slice(cpu, &on.operand(0)?.dims, starts, &on.result(0)?.dims, on.input(0)?, on.output(0)?);
             }
@@ -79,9 +79,12 @@ impl Engine {
                 scatter_add(cpu, along, to.dtype, on.input(0)?, on.input(1)?, on.output(0)?)
                     .map_err(|bad| outside("index", bad))?;
             }
-            Op::SquaredNorm => on.output(0)?.fill(squared_norm(cpu, &on.inputs_from(0)?)),
-            Op::Sgd(rule) => sgd_step(cpu, on, rule)?,
-            Op::AdamW(rule) => adamw_step(cpu, on, rule)?,
+            Op::SquaredNorm => {
+                let norm = self.lists.slices(on.inputs_from(0), |tensors| squared_norm(cpu, tensors))?;
+                on.output(0)?.fill(norm);
+            }
+            Op::Sgd(rule) => sgd_step(cpu, on, &mut self.lists, rule)?,
+            Op::AdamW(rule) => adamw_step(cpu, on, &mut self.lists, rule)?,
             Op::Uniform(of) => uniform(cpu, of.inner as usize, Stream::of(of, &frame.scalars), on.output(0)?),
             Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
                 return Err(Error::Internal(format!("{:?} is no kernel", kernel.op)));
@@ -99,29 +102,27 @@ fn loss(cpu: &Cpu, on: Operands, ignore_index: i32) -> Result<()> {
     Ok(())
 }
 
-fn joined(cpu: &Cpu, on: Operands, operands: usize, axis: usize) -> Result<()> {
-    let size = |dims: &Dims| dims.get(axis).copied().unwrap_or(1);
-    let parts = (0..operands)
-        .map(|position| Ok((on.input::<u32>(position)?, size(&on.operand(position)?.dims))))
-        .collect::<Result<Vec<_>>>()?;
-    concat(cpu, &on.result(0)?.dims, axis, &parts, on.output(0)?);
-    Ok(())
+fn joined(cpu: &Cpu, on: Operands, lists: &mut Lists, axis: usize) -> Result<()> {
+    let size = |position| Ok(on.operand(position)?.dims.get(axis).copied().unwrap_or(1));
+    let parts = on.inputs_from(0).enumerate().map(|(position, slice)| Ok((slice?, size(position)?)));
+    let (to, out) = (on.result(0)?, on.output(0)?);
+    lists.sized(parts, |parts| concat(cpu, &to.dims, axis, parts, out))
 }
 
-fn sgd_step(cpu: &Cpu, on: Operands, rule: &Sgd) -> Result<()> {
+fn sgd_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &Sgd) -> Result<()> {
     let velocity = match on.optional::<f32>(1)? {
         Some(_) => Some(on.changed(1)?),
         None => None,
     };
     let (lr, gate) = (on.scalar(rule.lr)?, gate(on, 3)?);
-    sgd(cpu, rule, lr, gate, on.changed(0)?, velocity, on.changed(2)?, &on.inputs_from(5)?);
-    Ok(())
+    let (params, steps) = (on.changed(0)?, on.changed(2)?);
+    lists.slices(on.inputs_from(5), |gradients| sgd(cpu, rule, lr, gate, params, velocity, steps, gradients))
 }
 
-fn adamw_step(cpu: &Cpu, on: Operands, rule: &AdamW) -> Result<()> {
+fn adamw_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &AdamW) -> Result<()> {
     let slabs = [on.changed(0)?, on.changed(1)?, on.changed(2)?];
-    adamw(cpu, rule, on.scalar(rule.lr)?, gate(on, 4)?, slabs, on.changed(3)?, &on.inputs_from(6)?);
-    Ok(())
+    let (lr, gate, steps) = (on.scalar(rule.lr)?, gate(on, 4)?, on.changed(3)?);
+    lists.slices(on.inputs_from(6), |gradients| adamw(cpu, rule, lr, gate, slabs, steps, gradients))
 }
 
 /// What scales and gates an update: two rank-0 operands, the first at `position`.

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use super::block::give_back_freed;
 use super::frame::Frame;
 use super::memory::{Memory, Purpose, Storage, Value};
+use super::operands::Lists;
 use super::prepare::Planned;
 use super::transfer::{fill, place};
 use super::weights::Weights;
@@ -46,6 +47,7 @@ pub struct Engine {
     /// Notes what is done, if anybody wants to know.
     pub(super) profiler: Arc<Profiler>,
     frame: Frame,
+    pub(super) lists: Lists,
 }
 
 /// The plan of a stream, or the reason why there is none. A stream that only frees slots needs none.
@@ -81,6 +83,7 @@ impl Engine {
             unread: Unread::default(),
             profiler: Arc::default(),
             frame: Frame::default(),
+            lists: Lists::default(),
         }
     }
 
@@ -151,7 +154,9 @@ impl Engine {
         frame.clear();
         self.frame = frame;
         for &slot in stream.frees {
-            self.slots.free(slot);
+            if let Some(Content::Value(value)) = self.slots.free(slot) {
+                self.frame.shells.release(value.storage);
+            }
         }
         if let Some(start) = start {
             self.profiler.note(Subject::Run(program), start);
@@ -260,6 +265,7 @@ impl Engine {
     /// Gives memory that waits for reuse back to the system.
     pub fn trim(&mut self) {
         self.frame.kept.give_back();
+        self.frame.shells.clear();
         self.weights.sweep();
         self.memory.empty_pool();
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::block::Block;
 use super::memory::{Purpose, Storage, Value};
 use super::prepare::Planned;
+use super::shells::Shells;
 use crate::device::Failure;
 use crate::device::bound::{Bound, Kept};
 use crate::device::slots::{Content, Slots};
@@ -24,6 +25,8 @@ pub struct Frame {
     allocations: Vec<Arc<Storage>>,
     /// Arena and scratch memory.
     pub kept: Kept<Block>,
+    /// Counts for results.
+    pub shells: Shells,
     /// The scalars of the run.
     pub scalars: Vec<f64>,
 }
@@ -39,15 +42,15 @@ impl Frame {
         report: &mut dyn FnMut(&Arc<Failure>),
     ) -> Result<()> {
         self.bound.bind(&planned.plan, inputs, slots, report)?;
-        let allocations = &mut self.allocations;
-        let results = &mut |storage| allocations.push(Arc::new(storage));
+        let (allocations, shells) = (&mut self.allocations, &mut self.shells);
+        let results = &mut |storage| allocations.push(shells.share(storage));
         self.kept.allocate(&planned.plan, planned.scratch, results, allocate)
     }
 
     /// Lets go of slots and outputs; the arena and the buffers stay.
     pub fn clear(&mut self) {
         self.bound.clear();
-        self.allocations.clear();
+        self.allocations.drain(..).for_each(|storage| self.shells.release(storage));
         self.scalars.clear();
     }
 

@@ -17,6 +17,7 @@ mod operands;
 mod prepare;
 mod products;
 mod run;
+mod shells;
 mod transfer;
 mod weights;
 mod worker;

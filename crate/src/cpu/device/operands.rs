@@ -57,8 +57,8 @@ impl<'a> Operands<'a> {
     }
 
     /// All operands from a position on.
-    pub fn inputs_from<T: Word>(&self, position: usize) -> Result<Vec<&'a [T]>> {
-        (position..self.kernel.inputs.len()).map(|position| self.input(position)).collect()
+    pub fn inputs_from<T: Word + 'a>(self, position: usize) -> impl Iterator<Item = Result<&'a [T]>> {
+        (position..self.kernel.inputs.len()).map(move |position| self.input(position))
     }
 
     /// An operand that is changed in place.
@@ -91,5 +91,85 @@ impl<'a> Operands<'a> {
     /// Where the words of an operand live, if they outlive the run.
     pub fn frame(&self) -> &'a Frame {
         self.frame
+    }
+}
+
+/// Lists for kernels that take any number of operands. Their memory is kept from step to step, what they hold is not.
+#[derive(Default)]
+pub struct Lists {
+    slices: Vec<&'static [u32]>,
+    sized: Vec<(&'static [u32], u32)>,
+}
+
+impl Lists {
+    /// Hands a list of slices to `body`.
+    ///
+    /// # Errors
+    /// The first of `items`; then `body` is not called.
+    pub fn slices<'a, T: 'a, R>(
+        &mut self,
+        items: impl Iterator<Item = Result<&'a [T]>>,
+        body: impl FnOnce(&[&'a [T]]) -> R,
+    ) -> Result<R> {
+        hand(&mut self.slices, items, body)
+    }
+
+    /// Hands a list of slices with a number each to `body`.
+    ///
+    /// # Errors
+    /// As for [`Lists::slices`].
+    pub fn sized<'a, R>(
+        &mut self,
+        items: impl Iterator<Item = Result<(&'a [u32], u32)>>,
+        body: impl FnOnce(&[(&'a [u32], u32)]) -> R,
+    ) -> Result<R> {
+        hand(&mut self.sized, items, body)
+    }
+}
+
+fn hand<Kept, Item, R>(
+    kept: &mut Vec<Kept>,
+    items: impl Iterator<Item = Result<Item>>,
+    body: impl FnOnce(&[Item]) -> R,
+) -> Result<R> {
+    let mut list: Vec<Item> = emptied(std::mem::take(kept));
+    let mut filled = Ok(());
+    for item in items {
+        match item {
+            Ok(item) => list.push(item),
+            Err(error) => {
+                filled = Err(error);
+                break;
+            }
+        }
+    }
+    let result = filled.map(|()| body(&list));
+    *kept = emptied(list);
+    result
+}
+
+/// An empty list in the memory of another. Collecting from a list into one of equal items keeps its memory; a test of the
+/// crate counts on it.
+fn emptied<From, To>(mut list: Vec<From>) -> Vec<To> {
+    list.clear();
+    list.into_iter().filter_map(|_| None).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_keep_their_memory_and_nothing_else() {
+        let mut lists = Lists::default();
+        let data = [1.0_f32, 2.0, 3.0];
+        let all = || (0..3).map(|i| Ok(&data[i..]));
+        assert_eq!(lists.slices(all(), <[_]>::len).unwrap(), 3);
+        let kept = (lists.slices.as_ptr(), lists.slices.capacity());
+        let sum = |list: &[&[f32]]| list.iter().map(|part| part[0]).sum::<f32>();
+        assert_eq!(lists.slices(all(), sum).unwrap(), 6.0);
+        let broken = all().chain([Err(Error::Internal("x".into()))]);
+        assert!(lists.slices(broken, |_| panic!("it is not called")).is_err());
+        assert_eq!((lists.slices.as_ptr(), lists.slices.capacity(), lists.slices.len()), (kept.0, kept.1, 0));
     }
 }

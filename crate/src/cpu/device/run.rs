@@ -14,7 +14,7 @@ use crate::cpu::elementwise;
 use crate::device::profile::Subject;
 use crate::device::{Failure, Place};
 use crate::error::{Error, Result};
-use crate::plan::{Chain, Fused, Kernel, Operand, Step, StepKind};
+use crate::plan::{Chain, Fused, Kernel, MAX_CHAIN_OUTPUTS, Operand, Step, StepKind};
 
 impl Engine {
     /// Runs all steps of a bound plan.
@@ -105,14 +105,16 @@ impl Engine {
         frame: &mut Frame,
     ) {
         // Per output, the first input it depends on that does not exist.
-        let missing: Vec<Option<Arc<Failure>>> = chain
-            .outputs
-            .iter()
-            .map(|output| {
+        let mut missing: [Option<Arc<Failure>>; MAX_CHAIN_OUTPUTS] = [const { None }; MAX_CHAIN_OUTPUTS];
+        let missing = &mut missing[..chain.outputs.len()];
+        if !frame.bound.is_whole() {
+            for (missing, output) in missing.iter_mut().zip(&chain.outputs) {
                 let depends = |i: &usize| output.depends_on >> i & 1 == 1;
-                (0..chain.inputs.len()).filter(depends).find_map(|i| frame.bound.failure(&chain.inputs[i])).cloned()
-            })
-            .collect();
+                let mut inputs = (0..chain.inputs.len()).filter(depends);
+                *missing = inputs.find_map(|i| frame.bound.failure(&chain.inputs[i])).cloned();
+            }
+        }
+        let missing = &*missing;
         let result = if missing.iter().all(Option::is_none) {
             guarded(|| run_chain(prepared, &self.cpu, chain, frame))
         } else if missing.iter().any(Option::is_none) {
@@ -125,7 +127,7 @@ impl Engine {
         } else {
             Ok(())
         };
-        for (output, failure) in chain.outputs.iter().zip(&missing) {
+        for (output, failure) in chain.outputs.iter().zip(missing) {
             if let Some(failure) = failure {
                 frame.bound.fail(output.operand.value, failure);
             }

@@ -7,7 +7,7 @@ use crate::shape::{MAX_RANK, numel, strides};
 /// it is stretched by the rules of `NumPy`; straight through if it has the same number of elements.
 pub(crate) fn strides_over(from: &[u32], to: &[u32]) -> Vec<usize> {
     if numel(from) == numel(to) {
-        return strides(to);
+        return strides(to)[..to.len()].to_vec();
     }
     let mut strides = vec![0; to.len()];
     let mut stride = 1;
