@@ -190,7 +190,7 @@ impl Faults {
     /// [`Error::OutOfMemory`] when no cell is free.
     pub fn gate(&self, traits: &Traits, taint: &Taint) -> Result<Gate> {
         match &**taint {
-            [] => Ok(Gate { word: 0, calls: Vec::new(), cell: None }),
+            [] => Ok(Gate::open()),
             [one] => Ok(Gate { word: one.word(), calls: Vec::new(), cell: Some(Arc::clone(one)) }),
             several => {
                 let cell = self.take(None)?;
@@ -210,6 +210,13 @@ pub struct Gate {
     /// Keeps the word from being used for something else.
     #[expect(dead_code, reason = "holding it is its use")]
     cell: Option<Arc<Cell>>,
+}
+
+impl Gate {
+    /// That of a step which is applied whatever happens.
+    pub fn open() -> Self {
+        Self { word: 0, calls: Vec::new(), cell: None }
+    }
 }
 
 /// The part of the buffer that a read of these cells copies: first byte and size.

@@ -20,6 +20,7 @@ mod staging;
 mod tests;
 mod thread;
 pub mod traits;
+pub mod unthreaded;
 mod walk;
 
 pub use adapter::{Description, enumerate};

@@ -12,7 +12,7 @@ use super::fault::Faults;
 use super::frame::Frame;
 use super::health::Health;
 use super::kernels::shader::{Call, Memory, Word};
-use super::pipeline::{Pipelines, first_byte, window};
+use super::pipeline::{Pipelines, Range, first_byte, window};
 use super::recorder::{HANG, Recorder};
 use super::staging::{Reading, Staging, bytes_of};
 use super::traits::{Class, Traits};
@@ -39,6 +39,7 @@ pub struct Gpu {
     /// The cells of checks of data.
     pub faults: Faults,
     pub(super) staging: Staging,
+    lists: Lists,
     #[cfg(debug_assertions)]
     device: wgpu::Device,
 }
@@ -51,6 +52,48 @@ pub struct Run<'a> {
     pub cell: u32,
     /// First word of the cell that says whether the step must not be applied.
     pub gate: u32,
+}
+
+impl<'a> Run<'a> {
+    /// Where memory of a call lies: the number of the buffer, the buffer, and the first word.
+    fn place(&self, memory: &Memory, faults: &'a Faults) -> Result<(u64, &'a wgpu::Buffer, usize)> {
+        let (storage, start): (&Storage, usize) = match memory {
+            // Nothing is read of what has no elements, but something has to be bound.
+            Memory::Operand(operand) if operand.numel == 0 => return Ok((faults.number, &faults.buffer, 0)),
+            Memory::Operand(operand) => self.frame.place(operand)?,
+            Memory::Scratch { offset, words } => (self.frame.scratch(offset + words)?, *offset),
+            Memory::Faults => return Ok((faults.number, &faults.buffer, 0)),
+        };
+        let block = storage.block().ok_or_else(|| Error::Internal("a block is gone".into()))?;
+        Ok((block.number, &block.buffer, start))
+    }
+}
+
+/// Memory of a call, as it is bound.
+struct Place {
+    /// The number of the buffer, and its bytes.
+    number: u64,
+    size: u64,
+    /// First byte of the first window.
+    begin: u64,
+    /// First word.
+    start: usize,
+}
+
+/// Lists of the call that is being recorded, kept for their memory.
+#[derive(Default)]
+struct Lists {
+    places: Vec<Place>,
+    words: Vec<u32>,
+    ranges: Vec<Range>,
+}
+
+impl Lists {
+    fn clear(&mut self) {
+        self.places.clear();
+        self.words.clear();
+        self.ranges.clear();
+    }
 }
 
 impl Gpu {
@@ -76,6 +119,7 @@ impl Gpu {
             recorder: Recorder::new(device.clone(), queue, Arc::clone(&health), most_work, hang),
             faults: Faults::new(&device, maker.number())?,
             staging: Staging::new(device.clone()),
+            lists: Lists::default(),
             maker,
             health,
             description,
@@ -89,49 +133,54 @@ impl Gpu {
         &self.description.limits
     }
 
-    /// Records a call.
+    /// Records a call, by its pipeline where that has been looked up.
     ///
     /// # Errors
     /// [`Error::Internal`] for a plan that does not fit its program or a shader that the driver refuses.
-    pub fn record(&mut self, call: &Call, run: &Run) -> Result<()> {
-        let faults = &self.faults;
-        let place = |memory: &Memory| -> Result<(u64, &wgpu::Buffer, usize)> {
-            let (storage, start): (&Storage, usize) = match memory {
-                // Nothing is read of what has no elements, but something has to be bound.
-                Memory::Operand(operand) if operand.numel == 0 => return Ok((faults.number, &faults.buffer, 0)),
-                Memory::Operand(operand) => run.frame.place(operand)?,
-                Memory::Scratch { offset, words } => (run.frame.scratch(offset + words)?, *offset),
-                Memory::Faults => return Ok((faults.number, &faults.buffer, 0)),
-            };
-            let block = storage.block().ok_or_else(|| Error::Internal("a block is gone".into()))?;
-            Ok((block.number, &block.buffer, start))
-        };
-        let places = call.memory.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let traits = &self.description.limits;
-        let begins: Vec<u64> =
-            places.iter().map(|&(_, buffer, start)| first_byte(traits, buffer.size(), start)).collect();
-        let words = call.words.iter().map(|word| match *word {
+    pub fn record(&mut self, call: &Call, pipeline: Option<&wgpu::ComputePipeline>, run: &Run) -> Result<()> {
+        let mut lists = std::mem::take(&mut self.lists);
+        lists.clear();
+        let result = self.record_with(call, pipeline, run, &mut lists);
+        self.lists = lists;
+        result
+    }
+
+    fn record_with(
+        &mut self,
+        call: &Call,
+        pipeline: Option<&wgpu::ComputePipeline>,
+        run: &Run,
+        Lists { places, words, ranges }: &mut Lists,
+    ) -> Result<()> {
+        let (traits, faults) = (&self.description.limits, &self.faults);
+        for memory in &call.memory {
+            let (number, buffer, start) = run.place(memory, faults)?;
+            let size = buffer.size();
+            places.push(Place { number, size, begin: first_byte(traits, size, start), start });
+        }
+        words.extend(call.words.iter().map(|word| match *word {
             Word::Value(value) => value,
-            Word::Offset(memory) => match (places.get(memory), begins.get(memory)) {
-                (Some((_, _, start)), Some(begin)) => *start as u32 - (begin / 4) as u32,
-                _ => 0,
-            },
+            Word::Offset(memory) => places.get(memory).map_or(0, |place| place.start as u32 - (place.begin / 4) as u32),
             Word::Scalar(index, dtype) => scalar(&run.frame.scalars, index, dtype),
             Word::Whole(index) => whole(&run.frame.scalars, index),
             Word::Cell => run.cell,
             Word::Gate => run.gate,
-        });
-        let words: Vec<u32> = words.collect();
-        let ranges = call.windows.iter().filter_map(|bound| {
-            let (&(number, buffer, _), &begin) = (places.get(bound.memory)?, begins.get(bound.memory)?);
-            Some(window(traits, number, buffer.size(), begin, bound.index))
-        });
-        let ranges: Vec<_> = ranges.collect();
-        // Cloning either is counting a reference.
-        let pipeline = self.pipelines.pipeline(&call.shader)?.clone();
-        let find = |number| places.iter().find(|(other, ..)| *other == number).map(|&(_, buffer, _)| buffer);
-        let group = self.pipelines.group(&ranges, find)?;
-        self.recorder.dispatch(&pipeline, group, bytes_of(&words), call.grid);
+        }));
+        ranges.extend(call.windows.iter().filter_map(|bound| {
+            let place = places.get(bound.memory)?;
+            Some(window(traits, place.number, place.size, place.begin, bound.index))
+        }));
+        // Cloning is counting a reference.
+        let pipeline = match pipeline {
+            Some(pipeline) => pipeline.clone(),
+            None => self.pipelines.pipeline(&call.shader)?.clone(),
+        };
+        let find = |number| {
+            let mut all = call.memory.iter().filter_map(|memory| run.place(memory, faults).ok());
+            all.find(|(other, ..)| *other == number).map(|(_, buffer, _)| buffer)
+        };
+        let group = self.pipelines.group(ranges, find)?;
+        self.recorder.dispatch(&pipeline, group, bytes_of(words), call.grid);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! with as many bindings.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use super::adapter::ready;
@@ -49,6 +49,33 @@ pub fn window(traits: &Traits, buffer: u64, buffer_bytes: u64, first_byte: u64, 
     }
 }
 
+/// Mixes words: ranges are looked up at every dispatch, and nobody chooses the numbers of buffers.
+#[derive(Clone, Copy, Default)]
+struct Mixer(u64);
+
+type Mixing = BuildHasherDefault<Mixer>;
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // The product mixes upwards only, and a table looks at both ends.
+        self.0 ^ self.0 >> 32
+    }
+}
+
 /// Something that is kept, and the clock when it was last asked for.
 struct Kept<T> {
     kept: T,
@@ -67,7 +94,7 @@ pub struct Pipelines {
     unchecked: bool,
     layouts: Vec<Option<Layout>>,
     by_shader: HashMap<Arc<Shader>, Kept<wgpu::ComputePipeline>>,
-    groups: HashMap<Box<[Range]>, Kept<wgpu::BindGroup>>,
+    groups: HashMap<Box<[Range]>, Kept<wgpu::BindGroup>, Mixing>,
     clock: u64,
     /// The most pipelines.
     most: usize,
@@ -76,7 +103,7 @@ pub struct Pipelines {
 impl Pipelines {
     /// Nothing yet. `unchecked` lets shaders that mask every access themselves run without bounds checks.
     pub fn new(device: wgpu::Device, unchecked: bool) -> Self {
-        let (layouts, by_shader, groups) = (Vec::new(), HashMap::new(), HashMap::new());
+        let (layouts, by_shader, groups) = (Vec::new(), HashMap::new(), HashMap::default());
         Self { device, unchecked, layouts, by_shader, groups, clock: 0, most: PIPELINES }
     }
 
@@ -220,7 +247,7 @@ impl Pipelines {
 }
 
 /// Forgets the half that was not asked for the longest.
-fn evict<K: Eq + Hash, T>(all: &mut HashMap<K, Kept<T>>) {
+fn evict<K: Eq + Hash, T, S: BuildHasher>(all: &mut HashMap<K, Kept<T>, S>) {
     let mut uses: Vec<u64> = all.values().map(|kept| kept.used).collect();
     let middle = uses.len() / 2;
     let (_, &mut median, _) = uses.select_nth_unstable(middle);

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use super::kernels::shader::Aligned;
+use super::kernels::shader::{Aligned, Call};
 use super::kernels::{Prepared, Target, limits, limits_before, prepare};
 use super::physical::Gpu;
 use super::traits::Traits;
@@ -29,9 +29,26 @@ pub struct Planned {
 /// The steps of a plan as dispatches.
 pub struct Steps {
     /// One per step.
-    pub prepared: Vec<Prepared>,
+    pub ready: Vec<Ready>,
     /// Words of scratch memory that one of them needs at most.
     pub scratch: usize,
+}
+
+/// A step as dispatches, with what has been looked up for them once.
+pub struct Ready {
+    /// What is dispatched.
+    pub prepared: Prepared,
+    /// The pipeline of each call.
+    pub pipelines: Vec<wgpu::ComputePipeline>,
+    /// Where the step stands, if it checks data: its failures are found when it has long been recorded.
+    pub place: Option<Place>,
+}
+
+impl From<Prepared> for Ready {
+    /// With nothing looked up.
+    fn from(prepared: Prepared) -> Self {
+        Self { prepared, pipelines: Vec::new(), place: None }
+    }
 }
 
 impl Planned {
@@ -61,11 +78,15 @@ impl Planned {
         }
         let target = Target { traits: gpu.traits(), aligned };
         let prepared = self.plan.steps.iter().map(|step| prepare(step, target)).collect::<Result<Vec<_>>>()?;
-        for call in prepared.iter().flat_map(|prepared| &prepared.calls) {
-            gpu.pipelines.pipeline(&call.shader)?;
-        }
         let scratch = prepared.iter().map(|prepared| prepared.scratch).max().unwrap_or(0);
-        let steps = Arc::new(Steps { prepared, scratch });
+        let ready = self.plan.steps.iter().zip(prepared).map(|(step, prepared)| {
+            // Cloning is counting a reference.
+            let pipeline = |call: &Call| gpu.pipelines.pipeline(&call.shader).cloned();
+            let pipelines = prepared.calls.iter().map(pipeline).collect::<Result<Vec<_>>>()?;
+            let place = prepared.check.is_some().then(|| self.place(step));
+            Ok(Ready { prepared, pipelines, place })
+        });
+        let steps = Arc::new(Steps { ready: ready.collect::<Result<Vec<_>>>()?, scratch });
         self.steps.borrow_mut().insert(aligned, Arc::clone(&steps));
         Ok(steps)
     }

@@ -67,6 +67,8 @@ pub struct Recorder {
     seen: Option<Instant>,
     /// Set when nothing more comes back from a device that is lost.
     buried: bool,
+    /// Time that the driver has taken for submissions and for waiting.
+    blocked: Duration,
 }
 
 impl Recorder {
@@ -89,6 +91,7 @@ impl Recorder {
             hang,
             watchers: Vec::new(),
             seen: None,
+            blocked: Duration::ZERO,
             buried: false,
         }
     }
@@ -150,8 +153,14 @@ impl Recorder {
             }
             let began = Instant::now();
             // A submission may panic inside the library when the driver fails: that is a lost device too.
-            let queue = &self.queue;
-            let index = catch_unwind(AssertUnwindSafe(|| queue.submit([encoder.finish()])));
+            let (queue, blocked) = (&self.queue, &mut self.blocked);
+            let index = catch_unwind(AssertUnwindSafe(|| {
+                let commands = encoder.finish();
+                let began = Instant::now();
+                let index = queue.submit([commands]);
+                *blocked += began.elapsed();
+                index
+            }));
             let index = index.map_err(|payload| self.lose(&Error::from_panic(&*payload)))?;
             if self.in_flight.is_empty() {
                 self.progress = Instant::now();
@@ -173,6 +182,11 @@ impl Recorder {
             copied += submission.copied;
         }
         dispatches > IN_FLIGHT || copied > COPIES_IN_FLIGHT
+    }
+
+    /// Time that the driver has taken so far for submissions and for waiting: what recording cannot help.
+    pub fn blocked(&self) -> Duration {
+        self.blocked
     }
 
     /// The number of the submission that what is recorded now will be part of.
@@ -252,8 +266,10 @@ impl Recorder {
     /// Polls; false for a timeout. The library panics in here when the device is lost, and knows no other errors.
     fn poll_with(&mut self, how: wgpu::PollType) -> Result<bool> {
         self.health.check()?;
-        let device = &self.device;
-        match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
+        let (device, began) = (&self.device, Instant::now());
+        let polled = catch_unwind(AssertUnwindSafe(|| device.poll(how)));
+        self.blocked += began.elapsed();
+        match polled {
             Ok(result) => {
                 self.health.check()?;
                 Ok(result.is_ok())

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::engine::Engine;
-use super::fault::{Taint, clean, union};
+use super::fault::{Gate, Taint, union};
 use super::frame::Frame;
 use super::kernels::shader::{Aligned, Call};
 use super::kernels::{Prepared, Target as Adapter, prepare};
 use super::physical::{Gpu, Run};
-use super::planned::{Planned, Steps};
+use super::planned::{Planned, Ready, Steps};
 use crate::device::Failure;
 use crate::device::profile::Subject;
 use crate::error::Result;
@@ -22,7 +22,7 @@ impl Engine {
     /// Records all steps of a bound plan.
     pub(super) fn steps(&mut self, gpu: &mut Gpu, planned: &Planned, steps: &Steps, frame: &mut Frame) -> Result<()> {
         let labels = self.profiler.is_on().then(|| planned.labels());
-        for (position, (step, prepared)) in planned.plan.steps.iter().zip(&steps.prepared).enumerate() {
+        for (position, (step, ready)) in planned.plan.steps.iter().zip(&steps.ready).enumerate() {
             if self.abandoned.load(Ordering::Relaxed) {
                 return Ok(());
             }
@@ -31,9 +31,9 @@ impl Engine {
                 gpu.recorder.watch(&self.profiler);
             }
             let result = match &step.kind {
-                StepKind::Chain(chain) => run_chain(gpu, step, chain, prepared, frame),
-                StepKind::Kernel(kernel) => self.kernel(gpu, planned, step, kernel, prepared, frame),
-                StepKind::Fused(fused) => self.fused(gpu, planned, step, fused, prepared, frame),
+                StepKind::Chain(chain) => run_chain(gpu, step, chain, ready, frame),
+                StepKind::Kernel(kernel) => self.kernel(gpu, step, kernel, ready, frame),
+                StepKind::Fused(fused) => self.fused(gpu, planned, step, fused, ready, frame),
             };
             if let Err(error) = result {
                 gpu.health.check()?;
@@ -53,15 +53,7 @@ impl Engine {
         Ok(())
     }
 
-    fn kernel(
-        &mut self,
-        gpu: &mut Gpu,
-        planned: &Planned,
-        step: &Step,
-        kernel: &Kernel,
-        prepared: &Prepared,
-        frame: &mut Frame,
-    ) -> Result<()> {
+    fn kernel(&mut self, gpu: &mut Gpu, step: &Step, kernel: &Kernel, ready: &Ready, frame: &mut Frame) -> Result<()> {
         let operands = || kernel.inputs.iter().flatten();
         if let Some(failure) = operands().find_map(|operand| frame.bound.failure(operand)).cloned() {
             kernel.outputs.iter().for_each(|output| frame.bound.fail(output.value, &failure));
@@ -69,19 +61,19 @@ impl Engine {
         }
         let mut taint = union(operands().filter_map(|operand| frame.tainted(operand)));
         let mut checked = None;
-        if let Some(check) = prepared.check {
-            let fresh = gpu.faults.cell(check, Some(planned.place(step)), taint.as_ref())?;
+        if let Some(check) = ready.prepared.check {
+            let fresh = gpu.faults.cell(check, ready.place.clone(), taint.as_ref())?;
             checked = Some(Arc::clone(&fresh));
             let own: Taint = Arc::new([fresh]);
             taint = union(taint.iter().chain([&own]));
         }
         let gate = match &taint {
             Some(taint) if !kernel.mutates.is_empty() => gpu.faults.gate(&gpu.description.limits, taint)?,
-            _ => gpu.faults.gate(&gpu.description.limits, &clean())?,
+            _ => Gate::open(),
         };
         let run = Run { frame, cell: checked.as_ref().map_or(0, |cell| cell.word()), gate: gate.word };
-        gate.calls.iter().try_for_each(|call| gpu.record(call, &run))?;
-        record(gpu, &prepared.calls, step.nanoseconds, &run)?;
+        gate.calls.iter().try_for_each(|call| gpu.record(call, None, &run))?;
+        record(gpu, &ready.prepared.calls, &ready.pipelines, step.nanoseconds, &run)?;
         // Not before: a cell that nothing writes says what its former owner has found.
         self.checks.extend(checked);
         if let Some(taint) = &taint {
@@ -96,7 +88,7 @@ impl Engine {
         planned: &Planned,
         step: &Step,
         fused: &Fused,
-        prepared: &Prepared,
+        ready: &Ready,
         frame: &mut Frame,
     ) -> Result<()> {
         let outputs = &fused.kernel.outputs;
@@ -112,7 +104,7 @@ impl Engine {
                 missing(&after.chain, frame);
             }
             let run = Run { frame, cell: 0, gate: 0 };
-            return prepared.calls.iter().try_for_each(|call| gpu.record(call, &run));
+            return record(gpu, &ready.prepared.calls, &ready.pipelines, step.nanoseconds, &run);
         }
         // One after the other, each as far as its operands exist.
         if let Some(failure) = failure {
@@ -120,8 +112,9 @@ impl Engine {
                 frame.bound.fail(output.value, &failure);
             }
         } else {
-            let alone = prepare_now(gpu, step, StepKind::Kernel(fused.kernel.clone()), frame)?;
-            self.kernel(gpu, planned, step, &fused.kernel, &alone, frame)?;
+            let mut alone = prepare_now(gpu, step, StepKind::Kernel(fused.kernel.clone()), frame)?;
+            alone.place = Some(planned.place(step));
+            self.kernel(gpu, step, &fused.kernel, &alone, frame)?;
         }
         let Some(after) = &fused.after else { return Ok(()) };
         let alone = prepare_now(gpu, step, StepKind::Chain(after.chain.clone()), frame)?;
@@ -146,24 +139,25 @@ fn missing(chain: &Chain, frame: &mut Frame) -> Vec<Option<Arc<Failure>>> {
 }
 
 /// Prepares for this run a step that is not the plan's: rare enough to be done again.
-fn prepare_now(gpu: &Gpu, step: &Step, kind: StepKind, frame: &Frame) -> Result<Prepared> {
+fn prepare_now(gpu: &Gpu, step: &Step, kind: StepKind, frame: &Frame) -> Result<Ready> {
     let target = Adapter { traits: gpu.traits(), aligned: Aligned { misaligned: frame.misaligned() } };
-    prepare(&Step { kind, ..*step }, target)
+    Ok(prepare(&Step { kind, ..*step }, target)?.into())
 }
 
 /// Records a chain, or what of it can be had.
-fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, frame: &mut Frame) -> Result<()> {
+fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, ready: &Ready, frame: &mut Frame) -> Result<()> {
     let missing = missing(chain, frame);
     let part;
-    let calls = if missing.iter().all(Option::is_none) {
-        &prepared.calls
+    let ready = if missing.iter().all(Option::is_none) {
+        ready
     } else if missing.iter().any(Option::is_none) {
         // For the results that can be had.
         let kind = StepKind::Chain(chain.part(|output| missing.get(output).is_some_and(Option::is_none)));
         part = prepare_now(gpu, step, kind, frame)?;
-        &part.calls
+        &part
     } else {
-        &Vec::new()
+        part = Prepared::default().into();
+        &part
     };
     for (output, failure) in chain.outputs.iter().zip(&missing) {
         if let Some(failure) = failure {
@@ -171,14 +165,21 @@ fn run_chain(gpu: &mut Gpu, step: &Step, chain: &Chain, prepared: &Prepared, fra
         }
     }
     let run = Run { frame, cell: 0, gate: 0 };
-    record(gpu, calls, step.nanoseconds, &run)
+    record(gpu, &ready.prepared.calls, &ready.pipelines, step.nanoseconds, &run)
 }
 
-/// Records calls that take so long together, as the planner estimates. Whatever fills a submission closes it.
-fn record(gpu: &mut Gpu, calls: &[Call], nanoseconds: u64, run: &Run) -> Result<()> {
+/// Records calls that take so long together, as the planner estimates, by their pipelines as far as these have been looked
+/// up. Whatever fills a submission closes it.
+fn record(
+    gpu: &mut Gpu,
+    calls: &[Call],
+    pipelines: &[wgpu::ComputePipeline],
+    nanoseconds: u64,
+    run: &Run,
+) -> Result<()> {
     let share = nanoseconds / calls.len().max(1) as u64;
-    for call in calls {
-        gpu.record(call, run)?;
+    for (number, call) in calls.iter().enumerate() {
+        gpu.record(call, pipelines.get(number), run)?;
         gpu.recorder.count(share);
         gpu.submit_when_full()?;
     }
