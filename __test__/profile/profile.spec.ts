@@ -109,6 +109,33 @@ serially('a profile has recordings, uploads and streams', async (t, device) => {
   t.true(['linear', 'linearGrad', 'sgd'].every((op) => steps(trace).some(({ name }) => name.includes(op))))
 })
 
+serially('a compiled training step is one call to the device', async (t, device) => {
+  const layer = new nn.Linear(3, 2, { device })
+  const optimizer = new optim.AdamW(layer.parameters(), { lr: 0.1 })
+  const step = compile((x: Tensor) => {
+    optimizer.zeroGrad()
+    const loss = layer.forward(x).square().mean()
+    loss.backward()
+    optimizer.step()
+    return loss
+  })
+  const x = ones([4, 3], { device })
+  for (let i = 0; i < 2; i++) step(x).dispose()
+  const trace = await profile(
+    () => {
+      for (let i = 0; i < 5; i++) step(x).dispose()
+      return device.recorder.liveSlots
+    },
+    { device },
+  )
+  // What the last one leaves to be freed has no other run to go along with.
+  t.deepEqual(
+    of(trace, 'host').map(({ name }) => name),
+    [...Array<string>(5).fill('run'), 'submit'],
+  )
+  t.is(device.recorder.liveSlots, trace.result)
+})
+
 serially('what was pending before is not in a profile, and nothing is noted after it', async (t, device) => {
   const x = ones([8], { device })
   x.sqrt().sum()

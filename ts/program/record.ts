@@ -192,6 +192,11 @@ export class Recorder {
     }
   }
 
+  /** The same, if there is anything to compute: what is only to be freed goes along with the next run or stream. */
+  settleWork(): void {
+    if (this.#pending.length > 0) this.settle()
+  }
+
   /** Drops what is pending and refuses further work with `ERR_DEVICE_LOST`. */
   close(): void {
     this.#closed = true

@@ -175,7 +175,7 @@ export class Signature {
     const recorder = this.#recorder
     const run: Run = { tensors, supplied: [], scalars: this.#scalars.slice() }
     // Whatever is pending was asked for before.
-    recorder?.settle()
+    recorder?.settleWork()
     this.runs++
     try {
       for (const effect of this.#effects) effect(run)
