@@ -123,6 +123,34 @@ export class Device {
   }
 
   /**
+   * Resolves when the device has room for more work. Handing over work waits while 64 submissions or 256 MiB of uploads are
+   * queued, and the event loop with it; a loop that reads no results and awaits this between its steps never gets there.
+   * `DataLoader` does so by itself.
+   *
+   * @example
+   * ```ts
+   * import { openDevice, ones } from 'tilegrad'
+   * const device = await openDevice('auto')
+   * const x = ones([64, 64], { device })
+   * let y = x
+   * for (let i = 0; i < 100; i++) {
+   *   y = y.matmul(x).div(64)
+   *   await device.ready()
+   * }
+   * console.log(await y.mean().item()) // 1
+   * ```
+   */
+  ready(): Promise<void> {
+    refuseTracing('ready()', 'call it outside')
+    return this.#ready()
+  }
+
+  async #ready(): Promise<void> {
+    this.#checkOpen()
+    await this.backend.ready()
+  }
+
+  /**
    * Memory, queue and plan counters, without waiting for pending work: what has been recorded and not handed over yet is
    * not in them.
    *

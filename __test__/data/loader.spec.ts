@@ -3,8 +3,9 @@
 import test from 'ava'
 import * as fc from 'fast-check'
 
-import { type Tensor, data, openDevice, tensor } from '../../ts/index.ts'
-import { onDevices } from '../helpers/devices.ts'
+import { type Tensor, data, openDevice, tensor, zeros } from '../../ts/index.ts'
+import { isRight, workFor } from '../helpers/busy.ts'
+import { DEVICES, onDevices, open } from '../helpers/devices.ts'
 import { codeOf, rejectionOf } from '../helpers/errors.ts'
 import { values } from '../helpers/values.ts'
 
@@ -209,3 +210,23 @@ test('loaders refuse options that make no sense', async (t) => {
   const device = await openDevice('js')
   t.is(make({}, tensor([1], { device })), 'ERR_ARGUMENT')
 })
+
+for (const { kind } of DEVICES.filter((d) => d.kind !== 'js')) {
+  test(`a loop that reads nothing stays a little ahead of its device, and no more [${kind}]`, async (t) => {
+    const device = await open({ kind })
+    const start = await workFor(device, 10)
+    const set = new data.TensorDataset(zeros([100, 4], { device }))
+    let highest = 0
+    const results: Tensor[] = []
+    for await (const [x] of new data.DataLoader(set, { batchSize: 1 })) {
+      x!.dispose()
+      results.push(start())
+      highest = Math.max(highest, device.stats().queuedJobs)
+    }
+    t.is(results.length, 100)
+    t.log(`at most ${highest} jobs`)
+    // Half of what may be queued, and what a batch and a step add.
+    t.true(highest <= 32 + 8, `${highest} jobs`)
+    t.true(isRight(await results.at(-1)!.data()))
+  })
+}

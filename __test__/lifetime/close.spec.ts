@@ -71,6 +71,7 @@ for (const { kind } of DEVICES) {
       to: () => x.to(other),
       sync: () => device.sync(),
       trim: () => device.trim(),
+      ready: () => device.ready(),
       stateDict: () => layer.stateDict(),
       'optimizer.stateDict': () => optimizer.stateDict(),
     }

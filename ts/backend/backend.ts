@@ -115,6 +115,8 @@ export interface Backend {
   /** Resolves when all work submitted so far is done; rejects with the first error nobody has read. */
   sync(): Promise<void>
   stats(): BackendStats
+  /** Resolves when there is room for much more work, so that handing over some will not wait; `undefined` when there is now. */
+  ready(): Promise<void> | undefined
   /** Gives back all memory that only makes later work faster; resolves when that is done, after all work submitted so far. */
   trim(): Promise<void>
   /** Begins to note what is done, at most so many events between two calls of `takeEvents`; 0 ends it. Forgets what is there. */

@@ -5,6 +5,7 @@
  */
 
 import { totalmem } from 'node:os'
+import { setTimeout as after } from 'node:timers/promises'
 import type { Dtype, TypedArray } from '../dtype.ts'
 import { type ErrorCode, TilegradError } from '../errors.ts'
 import type { Backend, BackendOptions, BackendStats, DeviceEvents, DeviceKind, ProgramInfo } from './backend.ts'
@@ -39,6 +40,10 @@ function memoryOfMachine(): number {
   const total = totalmem()
   return allowed > 0 && allowed < total ? allowed : total
 }
+
+/** Half of what may be queued: what a step hands over then fits without waiting. */
+const READY_JOBS = 32
+const READY_BYTES = 128 * 2 ** 20
 
 // The addon runs short work on this thread, for a bounded time per turn of the event loop: a turn has a number, and a
 // new one begins when an immediate has run.
@@ -205,6 +210,20 @@ class NativeBackend implements Backend {
 
   stats(): BackendStats {
     return attempt(() => this.#binding.stats(this.#id))
+  }
+
+  ready(): Promise<void> | undefined {
+    return this.#hasRoom() ? undefined : this.#untilRoom()
+  }
+
+  async #untilRoom(): Promise<void> {
+    do await after(1)
+    while (!this.#hasRoom())
+  }
+
+  #hasRoom(): boolean {
+    const { queuedJobs, queuedBytes } = this.stats()
+    return queuedJobs <= READY_JOBS && queuedBytes <= READY_BYTES
   }
 
   async trim(): Promise<void> {

@@ -52,6 +52,10 @@ export class Relay implements Backend {
     return this.inner.stats()
   }
 
+  ready(): Promise<void> | undefined {
+    return this.inner.ready()
+  }
+
   trim(): Promise<void> {
     return this.inner.trim()
   }

@@ -1,10 +1,13 @@
 /**
  * The loader: a data set in batches, in order or shuffled. The order of an epoch is a function of seed and epoch alone,
- * so it can be repeated. Before each batch a macrotask passes: finalisers and timers get their turn.
+ * so it can be repeated. Before each batch a macrotask passes, and as many more as the device needs to catch up: finalisers
+ * and timers get their turn, and no loop runs far ahead of its device.
  */
 
+import type { Device } from '../device.ts'
 import { checkOptions, expected } from '../errors.ts'
 import { Philox, SITES, splitSeed } from '../random.ts'
+import { Tensor } from '../tensor.ts'
 import type { Dataset } from './dataset.ts'
 
 /** Options of {@link DataLoader}. */
@@ -77,9 +80,20 @@ export class DataLoader<Batch> implements AsyncIterable<Batch> {
   /** The batches of the next epoch. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
     const order = this.order(this.epoch++)
+    let device: Device | undefined
     for (let i = 0; i < this.length; i++) {
       await new Promise((resolve) => setImmediate(resolve))
-      yield await this.dataset.batch(order.slice(i * this.batchSize, (i + 1) * this.batchSize))
+      // Who trains without reading losses is to be held back here, and not where work is handed over.
+      if (device !== undefined && !device.closed) await device.ready()
+      const batch = await this.dataset.batch(order.slice(i * this.batchSize, (i + 1) * this.batchSize))
+      device ??= deviceOf(batch)
+      yield batch
     }
   }
+}
+
+/** The device that a batch, or the first tensor of a tuple of them, lives on. */
+function deviceOf(batch: unknown): Device | undefined {
+  const first: unknown = Array.isArray(batch) ? batch[0] : batch
+  return first instanceof Tensor ? first.device : undefined
 }

@@ -174,6 +174,10 @@ export class JsBackend implements Backend {
     }
   }
 
+  ready(): undefined {
+    return undefined
+  }
+
   trim(): Promise<void> {
     this.#memory.clear()
     freeScratch()
