@@ -26,6 +26,8 @@ const WAYS: readonly (readonly [way: string, code: number, what: string])[] = [
   ['reject', 1, 'rejects'],
   ['abandon-close', 5, 'exits without waiting for close'],
   ['exit-while-closing', 6, 'exits as soon as the device is closed'],
+  ['deadlines', 0, 'has deadlines pending'],
+  ['exit-with-deadlines', 8, 'calls process.exit with deadlines pending'],
   ['on-exit', 0, 'uses the device in an exit handler'],
 ]
 
@@ -37,6 +39,7 @@ for (const { kind } of DEVICES.filter((d) => d.kind !== 'js')) {
         endedWith(t, child, { code }, way)
         t.true(child.millisecondsSinceMark <= MOST_MS, `it took ${child.millisecondsSinceMark} ms`)
         if (way === 'awaited') t.regex(child.stdout, /all read/)
+        if (way === 'deadlines') t.regex(child.stdout, /not done after 1 ms[^]*read in time|read in time[^]*not done after 1 ms/)
         if (way === 'on-exit') t.regex(child.stdout, /exit handler ran/)
         if (code === 1) t.regex(child.stderr, /on purpose/)
       }

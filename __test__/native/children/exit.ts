@@ -2,6 +2,7 @@
 
 import { writeSync } from 'node:fs'
 
+import { ones } from '../../../ts/index.ts'
 import { openDevice } from '../../helpers/open.ts'
 import { begin } from './work.ts'
 
@@ -28,6 +29,23 @@ switch (way) {
     break
   case 'exit-in-turn':
     setImmediate(() => process.exit(4))
+    break
+  case 'deadlines': {
+    // Waits that are still pending, and some that are over while the work goes on: it ends when the work does.
+    const { signal } = new AbortController()
+    const x = ones([4], { device })
+    void x.data({ timeout: 1e6, signal }).then(() => console.log('read in time'))
+    void device.sync({ timeout: 1e6, signal })
+    device.sync({ timeout: 1 }).catch((error: Error) => console.log(error.message))
+    break
+  }
+  case 'exit-with-deadlines':
+    for (const read of reads) read.catch(() => {})
+    void ones([4], { device }).data({ timeout: 1e6, signal: AbortSignal.timeout(1e6) })
+    device.sync({ timeout: 1 }).then(
+      () => process.exit(1),
+      () => process.exit(8),
+    )
     break
   case 'throw':
     throw new RangeError('thrown on purpose')

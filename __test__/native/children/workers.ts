@@ -27,8 +27,11 @@ const exits = workers.map((worker) => new Promise<number>((resolve) => worker.on
 const errors: string[] = []
 for (const worker of workers) worker.on('error', (error: Error) => errors.push(error.message))
 
-if (way === 'work' || way === 'spin') {
+let terminated = 0
+if (['work', 'spin', 'press', 'deadlines'].includes(way!)) {
   await Promise.all(workers.map((worker) => once(worker, 'message')))
+  if (way === 'press') await new Promise((resolve) => setTimeout(resolve, 300))
+  terminated = performance.now()
   // At different moments of their work.
   for (const [i, worker] of workers.entries()) {
     await new Promise((resolve) => setTimeout(resolve, 5 * i))
@@ -37,6 +40,7 @@ if (way === 'work' || way === 'spin') {
 }
 await expectRight('meanwhile')
 const codes = await Promise.all(exits)
+const milliseconds = terminated === 0 ? 0 : performance.now() - terminated
 await expectRight('afterwards')
 await device.close()
-console.log(JSON.stringify({ codes, errors }))
+console.log(JSON.stringify({ codes, errors, milliseconds }))
