@@ -245,7 +245,7 @@ onDevices('a disposed tensor is refused by every method', async (t, device) => {
     const x = ones([2, 2], { device })
     return name.startsWith('logical') ? x.greater(0) : x
   }
-  const fields = new Set(['constructor', 'replaceValue', 'alias', 'dispose', 'backward', 'to', 'data', 'array', 'item'])
+  const fields = new Set(['constructor', 'replaceValue', 'alias', 'dispose', 'expire', 'clearGrad', 'backward', 'to', 'data', 'array', 'item']) // prettier-ignore
   let methods = 0
   for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(Tensor.prototype))) {
     if (fields.has(name) || typeof property.value !== 'function') continue
