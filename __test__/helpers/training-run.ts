@@ -200,7 +200,7 @@ interface Changeable {
 function apply(
   change: Change,
   step: number,
-  { seed, rule }: Training,
+  { seed, rule, layers }: Training,
   { model, optimizer, outside }: Changeable,
 ): void {
   const [first] = model.blocks
@@ -218,7 +218,8 @@ function apply(
       else first!.training = !first!.training
       return
     case 'freeze':
-      // The factor of the first block stays, so that something is learned.
+      // Something has to be left that is learned.
+      if (layers.length === 1 && !layers[0]!.bias) return
       first!.linear.weight.requiresGrad = !first!.linear.weight.requiresGrad
       return
     case 'seed':

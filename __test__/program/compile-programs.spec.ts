@@ -4,20 +4,21 @@
  * is printed as JSON.
  *
  * `TRAINING_PROGRAMS=500` sets how many programs each device runs. By default `cpu` and `js` run 500 and `gpu`, where
- * each program is a handful of shaders to compile, 40.
+ * each program is a handful of shaders to compile, 60.
  */
 
+import test, { type ExecutionContext } from 'ava'
 import * as fc from 'fast-check'
 
 import type { Device } from '../../ts/index.ts'
-import { onDevices } from '../helpers/devices.ts'
+import { DEVICES } from '../helpers/devices.ts'
 import type { Output } from '../helpers/program-run.ts'
 import { type Numbers, type Training, drawn } from '../helpers/training-generator.ts'
 import { execute } from '../helpers/training-run.ts'
 import { distance, largest } from '../helpers/values.ts'
 
 const COUNT = process.env['TRAINING_PROGRAMS']
-const PROGRAMS = { gpu: Number(COUNT ?? 40), cpu: Number(COUNT ?? 500), js: Number(COUNT ?? 500) } as const
+const PROGRAMS = { gpu: Number(COUNT ?? 60), cpu: Number(COUNT ?? 500), js: Number(COUNT ?? 500) } as const
 
 const numbers = (length: number) => fc.array(fc.nat(999), { minLength: 1, maxLength: length })
 
@@ -44,8 +45,14 @@ function isSame(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
   return a.length === b.length && Array.from(a).every((v, i) => Object.is(v, b[i]))
 }
 
-onDevices('random training programs: compiled = eager', async (t, device) => {
-  t.timeout(110_000)
+for (const device of DEVICES) {
+  // One after the other: each has its time.
+  test.serial(`random training programs: compiled = eager [${device.kind}]`, (t) => compare(t, device))
+}
+
+async function compare(t: ExecutionContext, device: Device): Promise<void> {
+  const limit = Math.max(100_000, 1000 * Number(COUNT ?? 0))
+  t.timeout(limit + 10_000)
   const seen = { programs: 0, calls: 0, recordings: 0, outputs: 0, moved: 0 }
   const kinds = new Map<string, number>()
   const check = async (program: Training): Promise<void> => {
@@ -67,7 +74,7 @@ onDevices('random training programs: compiled = eager', async (t, device) => {
     {
       numRuns: PROGRAMS[device.kind],
       seed: 20_260_102,
-      interruptAfterTimeLimit: 100_000,
+      interruptAfterTimeLimit: limit,
       markInterruptAsFailure: true,
     },
   )
@@ -85,4 +92,4 @@ onDevices('random training programs: compiled = eager', async (t, device) => {
   if (seen.programs < 200) return
   t.true(seen.moved > 0.25 * seen.programs, String(seen.moved))
   for (const [kind, count] of kinds) t.true(count >= 10, `${kind} came only ${count} times`)
-})
+}
