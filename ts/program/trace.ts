@@ -82,8 +82,8 @@ export class Trace {
   /** The default device, if the function has asked for it. */
   defaultDevice: Device | null = null
   readonly #name: string
-  readonly #arguments: readonly Tensor[]
-  readonly #proxies: readonly Tensor[]
+  #arguments: readonly Tensor[]
+  #proxies: readonly Tensor[]
   readonly #inside = new Set<Tensor>()
   /** Handles of the function's own on tensors from outside. */
   readonly #standIns = new Set<Tensor>()
@@ -291,6 +291,9 @@ export class Trace {
     for (const tensor of this.#inside) tensor.expire()
     this.#inside.clear()
     this.#standIns.clear()
+    // What a signature keeps of this leads here, and must not keep the arguments.
+    this.#arguments = []
+    this.#proxies = []
   }
 
   /** Lets go of the constants. */
