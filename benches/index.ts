@@ -2,7 +2,7 @@
 
 import { devices, openDevice } from 'tilegrad'
 import { compare, host } from './measure.ts'
-import { fusedLinear, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
+import { fusedLinear, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, replayStep, rowSoftmax } from './ours.ts'
 import { type Line, print, save } from './report.ts'
 
 const lines: Line[] = []
@@ -43,6 +43,7 @@ for (const info of await devices()) {
     await report({ work: 'softmax [4096, 1024]' }, [rowSoftmax(device, 4096, 1024)])
   }
   await report({ work: `record one add of 4 numbers (${info.kind})` }, [recordAdd(device)])
+  await report({ work: `compiled AdamW step of an MLP 1-1-1-1 (${info.kind})` }, [replayStep(device)])
   await device.close()
 }
 save('ours', lines)

@@ -91,12 +91,12 @@ export function rowSoftmax(device: Device, rows: number, columns: number, name =
   return contestant(name, device, () => softmax(x))
 }
 
-/** The MLP 784-512-256-10 that the peers have too. */
-function mlp(device: Device): nn.Sequential {
+/** The MLP 784-512-256-10 that the peers have too, or one of other widths. */
+function mlp(device: Device, [a, b, c, d] = [784, 512, 256, 10]): nn.Sequential {
   const model = new nn.Sequential(
-    new nn.Linear(784, 512, { activation: 'relu', device }),
-    new nn.Linear(512, 256, { activation: 'relu', device }),
-    new nn.Linear(256, 10, { device }),
+    new nn.Linear(a!, b!, { activation: 'relu', device }),
+    new nn.Linear(b!, c!, { activation: 'relu', device }),
+    new nn.Linear(c!, d!, { device }),
   )
   const values = (shape: readonly number[], i: number) =>
     numbers(
@@ -198,6 +198,32 @@ export function naiveGemm(n: number): Contestant {
             }
           }
         }
+      }),
+  }
+}
+
+/**
+ * The compiled training step on next to no data, nothing awaited: its instructions without their work. What a run costs
+ * besides its kernels is at most this.
+ */
+export function replayStep(device: Device): Contestant {
+  const model = mlp(device, [1, 1, 1, 1])
+  const optimizer = new optim.AdamW(model.parameters())
+  const step = compile((x: Tensor, y: Tensor) => {
+    optimizer.zeroGrad()
+    const loss = nn.crossEntropy(model.forward(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss
+  })
+  const x = tensor([[1]], { device })
+  const y = tensor([0], { dtype: 'i32', device })
+  return {
+    name: 'tilegrad',
+    run: (calls) =>
+      time(calls, async () => {
+        for (let i = 0; i < calls; i++) step(x, y).dispose()
+        await device.sync()
       }),
   }
 }

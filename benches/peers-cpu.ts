@@ -3,7 +3,7 @@
 import { openDevice } from 'tilegrad'
 import { type Contestant, compare, host } from './measure.ts'
 import { ChildPeer } from './children/peer.ts'
-import { fusedLinear, fusedLinearRead, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, rowSoftmax } from './ours.ts'
+import { fusedLinear, fusedLinearRead, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, replayStep, rowSoftmax } from './ours.ts'
 import { Numpy } from './peer-numpy.ts'
 import { ortGemm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
 import { type Line, print, save } from './report.ts'
@@ -73,6 +73,7 @@ await report({ work: 'softmax [4096, 1024]', goals: { onnxruntime: 1 } }, [
   numpy?.contestant('softmax', [4096, 1024]),
 ])
 await report({ work: 'record one add of 4 numbers' }, [recordAdd(cpu)])
+await report({ work: 'compiled AdamW step of an MLP 1-1-1-1' }, [replayStep(cpu)])
 await cpu.close()
 const js = await openDevice('js')
 await report({ work: 'js gemm 512', goals: { 'naive loop': 3 } }, [gemm(js, 512), naiveGemm(512)], 3)
