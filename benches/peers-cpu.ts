@@ -3,7 +3,17 @@
 import { openDevice } from 'tilegrad'
 import { type Contestant, compare, host } from './measure.ts'
 import { ChildPeer } from './children/peer.ts'
-import { fusedLinear, fusedLinearRead, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, replayStep, rowSoftmax } from './ours.ts'
+import {
+  fusedLinear,
+  fusedLinearRead,
+  gemm,
+  mlpInference,
+  mlpStep,
+  naiveGemm,
+  recordAdd,
+  replayStep,
+  rowSoftmax,
+} from './ours.ts'
 import { Numpy } from './peer-numpy.ts'
 import { ortGemm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
 import { type Line, print, save } from './report.ts'
