@@ -188,6 +188,48 @@ onDevices('random elementwise programs: fused as one by one', async (t, { kind }
   for (let seed = 1; seed <= 40; seed++) t.is(await difference(kind, randomProgram(seed)), null, `seed ${seed}`)
 })
 
+/** A random program of products and reductions with elementwise operations between them. */
+function randomMixture(seed: number): Run {
+  return (device) => {
+    const next = generator(seed)
+    const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!
+    const sizes = [1, 5, 16, 33]
+    const make = (shape: number[]): Tensor => upload(random('f32', shape, { salt: Math.floor(next() * 1e6) }), device)
+    let x = make([pick(sizes), pick(sizes)])
+    const kept: Tensor[] = []
+    for (let i = 0; i < 12; i++) {
+      const [rows, columns] = x.shape as [number, number]
+      const width = pick(sizes)
+      x = pick([
+        () =>
+          linear(
+            x,
+            make([columns, width]),
+            make([width]),
+            pick([{}, { activation: 'relu' }, { activation: 'tanh' }] as const),
+          ),
+        () => make([width, rows]).matmul(x),
+      ])()
+      const shape = pick([x.shape, [x.shape[1]!], [x.shape[0]!, 1], []])
+      for (let n = Math.floor(next() * 4); n > 0; n--) {
+        x = next() < 0.5 ? tilegrad[pick(UNARY)](x) : tilegrad[pick(BINARY)](x, make([...shape]))
+        x = x.tanh()
+        if (next() < 0.1) kept.push(x)
+      }
+      const reduced = x.mul(make([...shape]))[pick(['sum', 'mean', 'max', 'min'] as const)](pick([0, 1, undefined]))
+      if (next() < 0.7) kept.push(reduced)
+      if (reduced.size === 1 && next() < 0.5) x = x.mul(reduced.reshape([1]).tanh())
+    }
+    return [...kept, x]
+  }
+}
+
+onDevices('random programs of products and reductions: fused as one by one', async (t, { kind }) => {
+  for (let seed = 1; seed <= (kind === 'gpu' ? 10 : 40); seed++) {
+    t.is(await difference(kind, randomMixture(seed)), null, `seed ${seed}`)
+  }
+})
+
 /** Some steps of training; gives the loss and every parameter. */
 function train(device: Device, make: (p: Tensor[]) => optim.Optimizer): Tensor[] {
   const shapes = [[20, 31], [31], [31, 10], [10]]

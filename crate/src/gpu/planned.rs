@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::kernels::shader::{Aligned, Call};
-use super::kernels::{Prepared, Target, limits, limits_before, prepare};
+use super::kernels::{Prepared, Target, limits, limits_after, limits_before, prepare};
 use super::physical::Gpu;
 use super::traits::Traits;
 use crate::device::Place;
@@ -58,8 +58,8 @@ impl Planned {
     /// Words that are no program; no memory to plan one.
     pub fn new(code: &[u32], fuse: bool, traits: &Traits) -> Result<Self> {
         let program = Program::decode(code)?;
-        let (limits, before) = (limits(traits), Some(limits_before(traits)));
-        let plan = Plan::new(&program, Options { fuse, before, after: Some(limits), in_place: true, limits })?;
+        let (before, after) = (Some(limits_before(traits)), Some(limits_after(traits)));
+        let plan = Plan::new(&program, Options { fuse, before, after, in_place: true, limits: limits(traits) })?;
         Ok(Self { program, plan, labels: OnceLock::new(), steps: RefCell::default() })
     }
 

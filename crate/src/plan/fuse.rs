@@ -194,14 +194,15 @@ impl Fuser<'_> {
 
     /// Whether a chain keeps limits, with `others` bound beside it.
     pub(super) fn fits(&self, draft: &Draft, limits: Limits, others: &[RegisterId]) -> bool {
-        let Limits { inputs, outputs, scalars, bindings, binding } = limits;
+        let Limits { inputs, outputs, scalars, bindings, binding, elements } = limits;
         let mut taken: Vec<_> = draft.ops.iter().flat_map(ChainOp::scalars).collect();
         taken.sort_unstable_by_key(|&(scalar, dtype)| (scalar, dtype as u32));
         taken.dedup();
         let bindings_of = |numel: usize| numel.div_ceil(binding).max(1);
         let read = draft.inputs.iter().chain(others);
         let read = read.map(|&input| bindings_of(self.program.register(input).numel)).sum::<usize>();
-        draft.inputs.len() <= inputs
+        draft.numel <= elements
+            && draft.inputs.len() <= inputs
             && draft.stored.len() <= outputs
             && taken.len() <= scalars
             && read + draft.stored.len() * bindings_of(draft.numel) <= bindings

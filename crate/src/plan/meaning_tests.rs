@@ -10,7 +10,7 @@ use crate::shape::strides;
 use std::ops::Range;
 
 /// What makes chains be cut.
-const TIGHT: Limits = Limits { inputs: 3, outputs: 2, scalars: 2, bindings: 8, binding: 20 };
+const TIGHT: Limits = Limits { inputs: 3, outputs: 2, scalars: 2, bindings: 8, binding: 20, elements: 100 };
 
 const FUSED: Options =
     Options { fuse: true, before: Some(Limits::NONE), after: Some(Limits::NONE), in_place: true, limits: Limits::NONE };

@@ -75,6 +75,8 @@ pub struct Limits {
     pub bindings: usize,
     /// Elements that one binding holds.
     pub binding: usize,
+    /// Elements of the iteration shape.
+    pub elements: usize,
 }
 
 impl Limits {
@@ -85,6 +87,7 @@ impl Limits {
         scalars: usize::MAX,
         bindings: usize::MAX,
         binding: usize::MAX,
+        elements: usize::MAX,
     };
 }
 

@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Class, Traits};
 use crate::plan::{Fused, Kernel, Step, StepKind};
 use crate::program::Op;
-pub use chain::{limits, limits_before};
+pub use chain::{limits, limits_after, limits_before};
 use shader::{Aligned, Call};
 
 /// What kernels choose by.
@@ -91,12 +91,18 @@ fn prepare_fused(fused: &Fused, target: Target) -> Result<Prepared> {
     let Fused { kernel, before, after } = fused;
     match (&kernel.op, before, after) {
         (Op::Reduce { kind, axes }, Some(before), None) => reduce::prepare(kernel, *kind, *axes, Some(before), target),
-        (_, None, Some(after)) => gemm::prepare(kernel, Some(after), target).or_else(|_| {
-            // Too much for one shader: the product, and then the chain in its place.
+        (_, None, Some(after)) => {
+            let columns = output(kernel, after.result.into())?.dims.last().copied().unwrap_or(1);
+            if columns.is_multiple_of(4)
+                && let Ok(together) = gemm::prepare(kernel, Some(after), target)
+            {
+                return Ok(together);
+            }
+            // No vectors, or too much for one shader: the product, and then the chain in its place.
             let mut apart = gemm::prepare(kernel, None, target)?;
             apart.calls.extend(chain::prepare(&after.chain, target)?.calls);
             Ok(apart)
-        }),
+        }
         _ => Err(Error::Internal(format!("{:?} with chains around it", kernel.op))),
     }
 }

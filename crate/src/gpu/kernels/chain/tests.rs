@@ -288,9 +288,8 @@ fn chains_of_any_program_are_valid() {
     let (mut longest, mut fused) = (0, [0; 2]);
     for _ in 0..150 {
         let program = Program::decode(&random_program(&mut random, 60).code).unwrap();
-        let limits = limits(&traits);
-        let before = Some(limits_before(&traits));
-        let options = Options { fuse: true, before, after: Some(limits), in_place: true, limits };
+        let (before, after) = (Some(limits_before(&traits)), Some(limits_after(&traits)));
+        let options = Options { fuse: true, before, after, in_place: true, limits: limits(&traits) };
         let plan = Plan::new(&program, options).unwrap();
         for step in &plan.steps {
             for misaligned in [0, u64::MAX] {

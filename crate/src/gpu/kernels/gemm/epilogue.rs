@@ -21,7 +21,7 @@ pub(super) struct Epilogue<'a> {
     pub activation: Activation,
     /// Where z goes, if anywhere.
     pub z: Option<Operand>,
-    /// A chain that y goes through, and which slots allow vectors for it.
+    /// A chain that y goes through, and which slots allow vectors for it. Results have to be vectors.
     pub after: Option<(&'a After, Aligned)>,
 }
 
@@ -52,8 +52,7 @@ impl Epilogue<'_> {
     pub fn declare(&self, b: &mut Builder, vectors: bool) -> Result<()> {
         let ty = if vectors { Type::Vec4F32 } else { Type::F32 };
         // What a chain leaves there may be of any dtype.
-        let word = if vectors { Type::Vec4U32 } else { Type::U32 };
-        b.buffer("c", self.to, if self.after.is_some() { word } else { ty });
+        b.buffer("c", self.to, if self.after.is_some() { Type::Vec4U32 } else { ty });
         if let Some(z) = self.z {
             b.buffer("z", Memory::Operand(z), ty);
         }
@@ -86,9 +85,10 @@ impl Epilogue<'_> {
                 (true, false) => self.lane("z"),
             };
             let (read, finish) = match self.after {
-                Some((after, aligned)) => {
-                    (format!("bitcast<{}>(c(i))", ty.name()), Self::follow(after, aligned, vectors, b)?)
+                Some((after, aligned)) if vectors => {
+                    ("bitcast<vec4<f32>>(c(i))".to_owned(), Self::follow(after, aligned, b)?)
                 }
+                Some(_) => return Err(Error::Internal("a chain behind a product of single columns".into())),
                 None => ("c(i)".to_owned(), "c_set(i, y);".to_owned()),
             };
             b.item(&if vectors {
@@ -106,17 +106,16 @@ impl Epilogue<'_> {
     }
 
     /// Declares a chain; the statements that store what it makes of `y` at `i`.
-    fn follow(after: &After, aligned: Aligned, vectors: bool, b: &mut Builder) -> Result<String> {
-        inline(&after.chain, Some(after.input), vectors, aligned, b)?;
-        let (evaluate, ty) = if vectors { ("chain_four", Type::Vec4U32) } else { ("chain_one", Type::U32) };
-        let mut text = format!("let made = {evaluate}(i, bitcast<{}>(y));\n", ty.name());
+    fn follow(after: &After, aligned: Aligned, b: &mut Builder) -> Result<String> {
+        inline(&after.chain, Some(after.input), true, aligned, b)?;
+        let mut text = "let made = chain_four(i, bitcast<vec4<u32>>(y));\n".to_owned();
         for (position, output) in after.chain.outputs.iter().enumerate() {
             if output.in_place_of == Some(after.input) {
                 let _ = writeln!(text, "c_set(i, made.o{position});");
             } else if output.in_place_of.is_some() {
                 return Err(Error::Internal("a chain behind a product that takes another place".into()));
             } else {
-                b.buffer(&format!("out{position}"), Memory::Operand(output.operand), ty);
+                b.buffer(&format!("out{position}"), Memory::Operand(output.operand), Type::Vec4U32);
                 let _ = writeln!(text, "out{position}_set(i, made.o{position});");
             }
         }

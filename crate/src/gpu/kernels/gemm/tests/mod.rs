@@ -1,6 +1,7 @@
 //! Products on an adapter against f64, and every text through naga. Results lie between canaries: nothing but a result and
 //! its padding may be written.
 
+mod chains;
 mod families;
 mod gradients;
 mod products;
