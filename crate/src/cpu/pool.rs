@@ -4,7 +4,9 @@
 //!
 //! Workers spin for a short while after a job, because kernels follow each other within microseconds, and then sleep.
 //! This is not a task scheduler: one job at a time, no futures, no stealing. A second caller, or a chunk that calls
-//! [`Pool::run`] itself, runs its chunks on its own thread.
+//! [`Pool::run`] itself, runs its chunks on its own thread. Callers take turns, chunk by chunk: who has to begin alone shares
+//! what is left as soon as the pool is free, and who comes back meanwhile begins alone too. Else the fastest caller, whose
+//! jobs are short because all threads share them, would nearly always be the next as well.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -48,6 +50,8 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Set while a caller owns the pool.
     busy: AtomicBool,
+    /// Callers that had to begin alone.
+    waiting: AtomicUsize,
     stop: AtomicBool,
     sleeping: AtomicUsize,
     /// Counts calls to wake up, so that a worker about to sleep does not miss one.
@@ -80,6 +84,7 @@ impl Pool {
             job: UnsafeCell::new(None),
             panic: Mutex::new(None),
             busy: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             sleeping: AtomicUsize::new(0),
             rings: AtomicUsize::new(0),
@@ -122,8 +127,12 @@ impl Pool {
     /// have ended.
     pub fn run(&self, chunks: usize, body: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        if chunks <= 1 || self.workers.is_empty() || shared.busy.swap(true, Ordering::Acquire) {
+        if chunks <= 1 || self.workers.is_empty() {
             (0..chunks).for_each(body);
+            return;
+        }
+        let first = shared.alone(chunks, body);
+        if first == chunks {
             return;
         }
         // SAFETY: only the lifetime changes. The pointer is followed only by workers inside the job, and this function
@@ -131,7 +140,7 @@ impl Pool {
         let body = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body) };
         // SAFETY: `busy` makes this thread the only writer; the previous job was closed and left by all workers.
         unsafe { *shared.job.get() = Some(Job { body, chunks }) };
-        shared.next.0.store(0, Ordering::Relaxed);
+        shared.next.0.store(first, Ordering::Relaxed);
         // Sequentially consistent with the sleeper's own increment and look: one of the two sees the other.
         shared.state.0.fetch_add(STEP, Ordering::SeqCst);
         shared.ring(chunks - 1);
@@ -161,7 +170,45 @@ impl Drop for Pool {
     }
 }
 
+/// Counts a caller that waits, also when a chunk of his panics.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Shared {
+    /// Runs chunks on the calling thread until it owns the pool, and returns the first that is left to be shared: all of
+    /// them where nobody else has or wants it.
+    fn alone(&self, chunks: usize, body: &(dyn Fn(usize) + Sync)) -> usize {
+        if self.waiting.load(Ordering::Relaxed) == 0 && self.take() {
+            return 0;
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        for chunk in 0..chunks {
+            body(chunk);
+            // The last one needs no company.
+            if chunk + 2 < chunks && self.take() {
+                return chunk + 1;
+            }
+        }
+        chunks
+    }
+
+    /// Whether the caller owns the pool from now on.
+    fn take(&self) -> bool {
+        !self.busy.load(Ordering::Relaxed) && !self.busy.swap(true, Ordering::Acquire)
+    }
+
     /// The life of a worker.
     fn work(&self) {
         let mut done = 0;
@@ -340,6 +387,61 @@ mod tests {
             }
         });
         assert_eq!(total.into_inner(), 3 * 8 * 4);
+    }
+
+    /// Waits for others, as only tests may.
+    fn until(holds: impl Fn() -> bool) {
+        while !holds() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn callers_take_turns() {
+        let pool = Pool::new(2).unwrap();
+        let [held, begun, released, together] = [const { AtomicUsize::new(0) }; 4];
+        let body = |at: &AtomicUsize| at.fetch_add(1, Ordering::SeqCst);
+        let is = |at: &AtomicUsize, count| at.load(Ordering::SeqCst) >= count;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // Owns the pool until the other one has begun.
+                pool.run(2, &|_| {
+                    body(&held);
+                    until(|| is(&begun, 1));
+                });
+                // Comes back while the other one waits: begins alone, and two chunks are not worth a change.
+                let caller = thread::current().id();
+                pool.run(2, &|_| assert_eq!(thread::current().id(), caller));
+                body(&released);
+            });
+            scope.spawn(|| {
+                until(|| is(&held, 2));
+                pool.run(4, &|chunk| match chunk {
+                    0 => {
+                        body(&begun);
+                    }
+                    1 => until(|| is(&released, 1)),
+                    // Two chunks that wait for each other can only end on two threads.
+                    _ => {
+                        body(&together);
+                        until(|| is(&together, 2));
+                    }
+                });
+            });
+        });
+        assert_eq!(pool.shared.waiting.load(Ordering::Relaxed), 0);
+        assert!(!pool.shared.busy.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_panic_while_waiting_is_the_callers_own() {
+        let pool = Pool::new(2).unwrap();
+        pool.shared.busy.store(true, Ordering::Relaxed);
+        let caught = catch_unwind(AssertUnwindSafe(|| pool.run(4, &|_| resume_unwind(Box::new(7_usize)))));
+        assert_eq!(*caught.unwrap_err().downcast::<usize>().unwrap(), 7);
+        assert_eq!(pool.shared.waiting.load(Ordering::Relaxed), 0);
+        pool.shared.busy.store(false, Ordering::Relaxed);
+        count_calls(&pool, 16);
     }
 
     #[test]
