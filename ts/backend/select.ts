@@ -61,7 +61,9 @@ function listGpus(): DeviceInfo[] {
     return nothing(error instanceof Error ? error.message : String(error))
   }
   if (adapters.length === 0) {
-    return nothing('there is no Vulkan, Metal or DX12 adapter; install the driver of the GPU (see docs/gpu.md in the package)')
+    return nothing(
+      'there is no Vulkan, Metal or DX12 adapter; install the driver of the GPU (see docs/gpu.md in the package)',
+    )
   }
   return adapters.map((adapter) => {
     const reason = refusalOf(adapter)
