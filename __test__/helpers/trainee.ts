@@ -1,10 +1,12 @@
 /** A small model that trains, the same from the same seed on every device. Children use this as well, so it imports no ava. */
 
-import { type Device, manualSeed, nn, optim, scope, tensor } from '../../ts/index.ts'
+import { type Device, type Tensor, manualSeed, nn, optim, scope, tensor } from '../../ts/index.ts'
 import { random } from './values.ts'
 
 /** A model, its data and its optimiser. */
 export interface Trainee {
+  /** Records one step; its loss, for whoever compiles it. */
+  record(): Tensor
   /** One step, without waiting for it. */
   step(): void
   /** One step; its loss. */
@@ -23,7 +25,7 @@ export function trainee(device: Device, seed = 1, rows = 64, width = 128): Train
   const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-3 })
   const x = tensor(random([rows, width], { seed }), { shape: [rows, width], device })
   const y = tensor(Int32Array.from({ length: rows }, (_, i) => i % 10), { device }) // prettier-ignore
-  const step = () =>
+  const step = (): Tensor =>
     scope(() => {
       optimizer.zeroGrad()
       const loss = nn.crossEntropy(model.forward(x), y)
@@ -32,6 +34,7 @@ export function trainee(device: Device, seed = 1, rows = 64, width = 128): Train
       return loss
     })
   return {
+    record: step,
     step: () => step().dispose(),
     loss: async () => {
       using loss = step()

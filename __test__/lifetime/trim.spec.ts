@@ -6,6 +6,7 @@ import {
   type Device,
   type DeviceStats,
   type Tensor,
+  compile,
   full,
   matmul,
   noGrad,
@@ -125,6 +126,29 @@ onEach('trimming in the middle of work, over and over, changes no result', async
   }
   await Promise.all(trims)
   for (const y of results) t.true(isRight(await y.data()))
+})
+
+onEach('a compiled step runs on as before when its memory has been given back between runs', async (t, device) => {
+  const other = await openDevice(device.kind)
+  const losses: number[][] = []
+  for (const [on, trims] of [
+    [device, true],
+    [other, false],
+  ] as const) {
+    const model = trainee(on)
+    const step = compile(() => model.record())
+    const read: number[] = []
+    for (let i = 0; i < 6; i++) {
+      using loss = step()
+      read.push(await loss.item())
+      if (trims) await on.trim()
+    }
+    if (trims) t.is(on.stats().arenaBytes, 0)
+    losses.push(read, (await model.state()).flatMap((data) => [...data]))
+  }
+  t.deepEqual(losses.slice(0, 2), losses.slice(2))
+  t.true(losses[0]!.at(-1)! < losses[0]![0]!)
+  await other.close()
 })
 
 onEach('a closed device has nothing to trim', async (t, device) => {
