@@ -162,6 +162,7 @@ export class Tensor {
 
   /** Whether gradients flow to this tensor. May be set on leaves of a float dtype. */
   get requiresGrad(): boolean {
+    tracing()?.look(this, this.#requiresGrad)
     return this.#requiresGrad
   }
 

@@ -174,6 +174,26 @@ onDevices('a scalar beside i32: whole numbers, else ERR_DTYPE and the next run i
   t.is(compiled.stats().recordings, 1)
 })
 
+onDevices('a scalar that is refused is refused before the run has any effect', async (t, device) => {
+  const w = new Parameter([1], { device })
+  const optimizer = new optim.SGD([w], { lr: (step) => 1 / (step + 1) })
+  const k = scalar(1)
+  const step = compile((x: Tensor) => {
+    optimizer.zeroGrad()
+    w.sum().backward()
+    optimizer.step()
+    return [rand([1], { device }), x.add(k), full([1], k, { device, dtype: 'i32' })]
+  })
+  const x = tensor([1], { device, dtype: 'i32' })
+  step(x)
+  k.value = 1.5
+  for (let i = 0; i < 3; i++) t.is(codeOf(() => step(x)), 'ERR_DTYPE') // prettier-ignore
+  t.is(optimizer.lr, 0.5)
+  k.value = 2
+  step(x)
+  t.deepEqual(await values(w), [-0.5])
+})
+
 onDevices('random numbers are drawn anew in each run, in the order of eager code', async (t, device) => {
   const w = new Parameter([1], { device })
   const fn = (x: Tensor): Tensor[] => [

@@ -24,7 +24,8 @@ export type StateDict = Record<string, StateEntry>
 /**
  * A layer or a model: parameters, submodules and a `forward`. Extend it and assign parameters and modules to fields, or
  * arrays of them, whose elements are named as in PyTorch's `ModuleList`: `layers.0.weight`. `compile` records a function
- * anew when a field of a module that it calls has changed; private fields (`#x`), maps and sets it cannot see.
+ * anew when a field has changed of a module whose methods or getters it calls; private fields (`#x`), maps and sets, and
+ * functions in fields it cannot see into.
  *
  * @example
  * ```ts
@@ -164,25 +165,31 @@ export abstract class Module {
 const observed = new WeakSet<object>()
 
 /**
- * Lets every method of a class and its bases say that it is called: a compiled function has to be recorded anew when a
- * module that it has been through has changed. Users call `forward` and methods of their own, so there is no other
- * place to notice it.
+ * Lets every method and getter of a class and its bases say that it is called: a compiled function has to be recorded
+ * anew when a module that it has been through has changed. Users call `forward` and methods of their own, so there is
+ * no other place to notice it.
  */
 function observe(prototype: Module): void {
   for (let at: object = prototype; at !== Module.prototype; at = Object.getPrototypeOf(at) as object) {
     if (observed.has(at)) return
     observed.add(at)
     for (const [name, own] of Object.entries(Object.getOwnPropertyDescriptors(at))) {
-      if (name === 'constructor' || typeof own.value !== 'function' || own.configurable !== true) continue
-      const method = own.value as (this: Module, ...args: unknown[]) => unknown
-      const observing = function (this: Module, ...args: unknown[]): unknown {
-        if (tracing() !== null && this instanceof Module) watch(this)
-        return method.apply(this, args)
+      if (name === 'constructor' || own.configurable !== true) continue
+      for (const part of ['value', 'get'] as const) {
+        const method: unknown = own[part]
+        if (typeof method === 'function') Object.defineProperty(at, name, { ...own, [part]: observing(method) })
       }
-      Object.defineProperty(observing, 'name', { value: name })
-      Object.defineProperty(at, name, { ...own, value: observing })
     }
   }
+}
+
+/** The same, telling the recording first. Whatever it takes and gives goes through. */
+function observing(method: Function): Function {
+  const observed = function (this: Module, ...args: unknown[]): unknown {
+    if (tracing() !== null && this instanceof Module) watch(this)
+    return method.apply(this, args)
+  }
+  return Object.defineProperty(observed, 'name', { value: method.name })
 }
 
 /** Tells the recording about a module and those inside it. */

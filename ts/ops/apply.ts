@@ -10,6 +10,7 @@ import { TilegradError, expected } from '../errors.ts'
 import type { DtypeClass, OpcodeName } from '../program/opcodes.ts'
 import { OPCODES } from '../program/opcodes.ts'
 import type { Attribute } from '../program/code.ts'
+import { checkEach } from '../program/tracing.ts'
 import type { Value } from '../program/value.ts'
 import { Scalar } from '../scalar.ts'
 import type { Shape } from '../shape.ts'
@@ -87,6 +88,7 @@ export function withoutScalar(op: string, x: Operand, partner: Operand): Tensor 
     checkNumber(op, value, dtype)
     return value
   }
+  checkEach(read)
   return new Tensor(device, device.recorder.emit('full', [], { dtype, shape: [] }, [read]))
 }
 

@@ -3,6 +3,7 @@
 import { type Device, checkDevice, defaultDevice } from '../device.ts'
 import { type Dtype, type TypedArray, allocate, checkDtype, isFloat } from '../dtype.ts'
 import { TilegradError, checkOptions, expected, show } from '../errors.ts'
+import { checkEach } from '../program/tracing.ts'
 import { Philox, SITES, nextDraw, seedWords } from '../random.ts'
 import { Scalar } from '../scalar.ts'
 import { type Shape, checkShape, numel, showShape } from '../shape.ts'
@@ -75,6 +76,7 @@ export function full(shape: Shape, value: number | Scalar, options: CreationOpti
   device.checkDtype('full', dtype)
   const checked = (x: number): number => (isFloat(dtype) ? x : convert('full', [x], dtype)[0]!)
   const element = value instanceof Scalar ? (): number => checked(value.read()) : checked(value)
+  if (typeof element === 'function') checkEach(element)
   const out = new Tensor(device, device.recorder.emit('full', [], { dtype, shape: dims }, [element]))
   if (options.requiresGrad) out.requiresGrad = true
   return out

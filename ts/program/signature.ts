@@ -68,6 +68,8 @@ export class Signature {
   readonly #recorder: Recorder | null
   readonly #program: number
   readonly #captures: readonly Capture[]
+  readonly #looked: readonly (readonly [Tensor, boolean])[]
+  readonly #checks: readonly (() => void)[]
   readonly #cells: readonly CellGuard[]
   readonly #same: readonly (readonly [Source, Source])[]
   /** By argument: the tensor that it has to be, or `null`. */
@@ -113,6 +115,8 @@ export class Signature {
     this.#passed = outputs.passed
     for (const { value } of this.#outputs) code.output(value.register)
     this.#captures = [...trace.captures.values()]
+    this.#looked = [...trace.looked]
+    this.#checks = trace.checks
     // Those that the function has looked at.
     this.#cells = [...trace.cells.values()].flatMap(({ cell, entry }) => (entry === undefined ? [] : [{ cell, entry }]))
     this.#same = [...trace.sources.values()].flatMap(([first, ...others]) =>
@@ -146,10 +150,8 @@ export class Signature {
 
   /** Whether the program still is what the function would do with these tensors. */
   fits(tensors: readonly Tensor[]): Fit {
-    for (const { tensor, value, requiresGrad } of this.#captures) {
-      if (tensor.heldValue !== value) return 'never'
-      if (tensor.requiresGrad !== requiresGrad) return 'no'
-    }
+    for (const { tensor, value } of this.#captures) if (tensor.heldValue !== value) return 'never'
+    for (const [tensor, requiresGrad] of this.#looked) if (tensor.requiresGrad !== requiresGrad) return 'no'
     for (let i = 0; i < tensors.length; i++) {
       const wanted = this.#arguments[i]!
       if (wanted === null ? this.#isOutside(tensors[i]!) : wanted !== tensors[i]) return 'no'
@@ -174,6 +176,7 @@ export class Signature {
   run(tensors: readonly Tensor[]): unknown {
     const recorder = this.#recorder
     const run: Run = { tensors, supplied: [], scalars: this.#scalars.slice() }
+    for (const check of this.#checks) check()
     // Whatever is pending was asked for before.
     recorder?.settleWork()
     this.runs++

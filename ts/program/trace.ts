@@ -55,7 +55,6 @@ export interface CellUse {
 export interface Capture {
   readonly tensor: Tensor
   readonly value: Value
-  readonly requiresGrad: boolean
 }
 
 /** An object whose fields a recording has depended on. */
@@ -77,6 +76,10 @@ export class Trace {
   readonly watched = new Set<Watched>()
   /** Storages that are changed in place, as often as they are. */
   readonly changes: Storage[] = []
+  /** Tensors from outside by whether they required a gradient when the function looked: it may use none of their values. */
+  readonly looked = new Map<Tensor, boolean>()
+  /** Checked before each run has any effect; they throw. */
+  readonly checks: (() => void)[] = []
   /** Arguments that are also used from outside. */
   readonly captured = new Set<number>()
   /** The default device, if the function has asked for it. */
@@ -175,10 +178,17 @@ export class Trace {
     return this.#proxies[this.#arguments.indexOf(tensor)] ?? tensor
   }
 
+  /** The function looks whether a tensor requires a gradient. */
+  look(tensor: Tensor, requiresGrad: boolean): void {
+    if (!this.#inside.has(tensor)) this.looked.set(tensor, requiresGrad)
+  }
+
   /** A tensor's value is being used. */
   touch(tensor: Tensor, value: Value): void {
     if (this.#inside.has(tensor) || this.captures.has(tensor)) return
-    this.captures.set(tensor, { tensor, value, requiresGrad: tensor.requiresGrad })
+    this.captures.set(tensor, { tensor, value })
+    // Whether gradients flow decides what the function does with it.
+    void tensor.requiresGrad
     this.#offer(value, () => value)
     this.#reached(tensor)
   }

@@ -25,6 +25,11 @@ export function hostEffect(effect: () => void): void {
   else active.effect(effect)
 }
 
+/** A check that throws: inside a compiled function it is made before each run has any effect. */
+export function checkEach(check: () => void): void {
+  active?.checks.push(check)
+}
+
 /** Throws `ERR_TRACE` while a function is being recorded. */
 export function refuseTracing(what: string, instead: string): void {
   if (active !== null) throw active.refusal(what, instead)
