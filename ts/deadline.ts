@@ -6,6 +6,14 @@
 
 import { TilegradError, checkOptions, expected } from './errors.ts'
 
+/** What is needed of an `AbortSignal`: not everybody's types know that class. */
+export interface AbortSignalLike {
+  readonly aborted: boolean
+  readonly reason?: unknown
+  addEventListener(type: 'abort', listener: () => void): void
+  removeEventListener(type: 'abort', listener: () => void): void
+}
+
 /** How long to wait, for what reads and waits for devices. */
 export interface WaitOptions {
   /**
@@ -14,7 +22,7 @@ export interface WaitOptions {
    */
   readonly timeout?: number | undefined
   /** Waiting ends with `ERR_ABORTED` once this is aborted. Default: none. */
-  readonly signal?: AbortSignal | undefined
+  readonly signal?: AbortSignalLike | undefined
 }
 
 /** The longest time that a timer can measure, almost 25 days: beyond it there is no deadline. */
@@ -32,7 +40,7 @@ export interface Awaited {
 export class Deadline {
   readonly #op: string
   readonly #timeout: number
-  readonly #signal: AbortSignal | undefined
+  readonly #signal: AbortSignalLike | undefined
   readonly #begun = performance.now()
 
   /**
@@ -52,7 +60,7 @@ export class Deadline {
     return timeout > MOST && signal === undefined ? undefined : new Deadline(op, timeout, signal)
   }
 
-  private constructor(op: string, timeout: number, signal: AbortSignal | undefined) {
+  private constructor(op: string, timeout: number, signal: AbortSignalLike | undefined) {
     this.#op = op
     this.#timeout = timeout
     this.#signal = signal
@@ -116,12 +124,12 @@ export class Deadline {
 }
 
 /** Not by class: a page or a test environment may bring a class of its own. */
-function isSignal(signal: unknown): signal is AbortSignal {
+function isSignal(signal: unknown): signal is AbortSignalLike {
   if (typeof signal !== 'object' || signal === null) return false
-  const { aborted, addEventListener } = signal as Partial<AbortSignal>
+  const { aborted, addEventListener } = signal as Partial<AbortSignalLike>
   return typeof aborted === 'boolean' && typeof addEventListener === 'function'
 }
 
-function aborted(op: string, when: string, signal: AbortSignal | undefined): TilegradError {
+function aborted(op: string, when: string, signal: AbortSignalLike | undefined): TilegradError {
   return new TilegradError('ERR_ABORTED', `${op}: aborted ${when}`, { cause: signal?.reason })
 }

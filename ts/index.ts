@@ -15,7 +15,7 @@ export {
   openDevice,
   setDefaultDevice,
 } from './device.ts'
-export type { WaitOptions } from './deadline.ts'
+export type { AbortSignalLike, WaitOptions } from './deadline.ts'
 export type { DataTypes, Dtype, TypedArray } from './dtype.ts'
 export { type ErrorCode, TilegradError } from './errors.ts'
 export {

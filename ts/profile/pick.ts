@@ -215,7 +215,7 @@ function noneLeft(times: readonly DeviceTime[]): TilegradError {
 
 /** What they still have to say is about work that nobody needs. */
 async function closeAll(candidates: readonly { readonly device?: Device | undefined }[]): Promise<void> {
-  await Promise.allSettled(candidates.map(({ device }) => device?.close()))
+  await Promise.allSettled(candidates.flatMap(({ device }) => (device === undefined ? [] : [device.close()])))
 }
 
 function checked(options: PickOptions): {

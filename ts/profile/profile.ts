@@ -89,7 +89,7 @@ export class Profile<T = unknown> {
     return report(this)
   }
 
-  /** The same as `String(profile)`, for `console.log`. */
+  /** @internal The same as `String(profile)`, for `console.log`. */
   [inspect.custom](): string {
     return this.toString()
   }
@@ -102,9 +102,11 @@ export class Profile<T = unknown> {
   /**
    * Writes {@link toChrome} as JSON, to be opened in `chrome://tracing` or at ui.perfetto.dev. The file is there as a whole
    * or not at all.
+   *
+   * @param path a path, or a `file:` URL
    */
-  async save(path: string | URL): Promise<void> {
-    const target = path instanceof URL ? fileURLToPath(path) : path
+  async save(path: string | { readonly href: string }): Promise<void> {
+    const target = typeof path === 'string' ? path : fileURLToPath(path.href)
     const partial = `${target}.${process.pid}.partial`
     try {
       await writeFile(partial, JSON.stringify(this.toChrome()))
