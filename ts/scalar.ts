@@ -46,9 +46,9 @@ export class Scalar {
  *
  * @example
  * ```ts
- * import { compile, scalar, tensor } from 'tilegrad'
+ * import { type Tensor, compile, scalar, tensor } from 'tilegrad'
  * const temperature = scalar(1)
- * const soften = compile((x) => x.div(temperature).softmax(-1))
+ * const soften = compile((x: Tensor) => x.div(temperature).softmax(-1))
  * const x = tensor([1, 2, 3])
  * const before = soften(x)
  * temperature.value = 0.5
