@@ -85,10 +85,10 @@ export function numbers(length: number, step: number): Float32Array<ArrayBuffer>
   return Float32Array.from({ length }, (_, i) => ((i * step) % 1000) / 1000 - 0.5)
 }
 
-/** Sixteen numbers spread over a result. */
+/** Sixteen numbers spread over a result, or all of a shorter one. */
 export function sample(all: ArrayLike<number>): number[] {
   const stride = Math.max(1, Math.floor(all.length / 16))
-  return Array.from({ length: 16 }, (_, i) => all[i * stride]!)
+  return Array.from({ length: Math.min(16, all.length) }, (_, i) => all[i * stride]!)
 }
 
 /** What every figure has to carry: machine and commit. */

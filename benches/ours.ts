@@ -92,11 +92,11 @@ export function rowSoftmax(device: Device, rows: number, columns: number, name =
 }
 
 /** The MLP 784-512-256-10 that the peers have too, or one of other widths. */
-function mlp(device: Device, [a, b, c, d] = [784, 512, 256, 10]): nn.Sequential {
+function mlp(device: Device, [a, b, c, d]: readonly [number, number, number, number] = [784, 512, 256, 10]) {
   const model = new nn.Sequential(
-    new nn.Linear(a!, b!, { activation: 'relu', device }),
-    new nn.Linear(b!, c!, { activation: 'relu', device }),
-    new nn.Linear(c!, d!, { device }),
+    new nn.Linear(a, b, { activation: 'relu', device }),
+    new nn.Linear(b, c, { activation: 'relu', device }),
+    new nn.Linear(c, d, { device }),
   )
   const values = (shape: readonly number[], i: number) =>
     numbers(

@@ -32,6 +32,11 @@ export class Scalar {
     this.#value = checked(value)
   }
 
+  /** What arithmetic of JavaScript sees: the number, outside compiled functions. */
+  [Symbol.toPrimitive](): number {
+    return this.value
+  }
+
   /** @internal The number, whatever is being recorded. */
   read(): number {
     return this.source === null ? this.#value : this.source.read()

@@ -15,6 +15,7 @@ import {
   noGrad,
   ones,
   optim,
+  scalar,
   scatterAdd,
   scope,
   tensor,
@@ -330,4 +331,16 @@ test('each kind of device is here once', (t) => {
   const kinds: DeviceKind[] = DEVICES.map((d) => d.kind)
   t.is(new Set(kinds).size, kinds.length)
   t.true(kinds.includes('js'))
+})
+
+onFreshDevices('operations with scalars leave nothing behind that nobody can free', async (t, device) => {
+  const s = scalar(2)
+  const x = ones([2], { device })
+  const positive = x.greater(0)
+  const before = await liveSlots(device)
+  for (let i = 0; i < 50; i++) {
+    for (const y of [x.mul(s), x.add(s), x.maximum(s), x.less(s), where(positive, s, x)]) y.dispose()
+    device.flush()
+  }
+  t.is(await liveSlots(device), before)
 })

@@ -144,7 +144,10 @@ onEach('a compiled step runs on as before when its memory has been given back be
       if (trims) await on.trim()
     }
     if (trims) t.is(on.stats().arenaBytes, 0)
-    losses.push(read, (await model.state()).flatMap((data) => [...data]))
+    losses.push(
+      read,
+      (await model.state()).flatMap((data) => [...data]),
+    )
   }
   t.deepEqual(losses.slice(0, 2), losses.slice(2))
   t.true(losses[0]!.at(-1)! < losses[0]![0]!)

@@ -11,6 +11,7 @@ const ELSEWHERE = ['tensor', 'arange', 'eye', 'randn']
 
 /** Functions of the root that are no operations. */
 const NOT_OPERATIONS = [
+  'compile',
   'customGrad',
   'defaultDevice',
   'devices',
@@ -19,6 +20,9 @@ const NOT_OPERATIONS = [
   'manualSeed',
   'noGrad',
   'openDevice',
+  'pickDevice',
+  'profile',
+  'scalar',
   'scope',
   'setDefaultDevice',
   'valueAndGrad',

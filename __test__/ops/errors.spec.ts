@@ -199,7 +199,11 @@ const ARGUMENTS: readonly Misuse[] = [
   ['ERR_ARGUMENT', /^slice: begin/, ({ f }) => slice(f(2), [0, 0])],
   ['ERR_ARGUMENT', /^arange: step must be a finite number, not NaN/, ({ device }) => arange(3, { step: NaN, device })],
   ['ERR_ARGUMENT', /^arange: step must be a number other than 0/, ({ device }) => arange(3, { step: 0, device })],
-  ['ERR_ARGUMENT', /^full: value must be a number, not '1'/, ({ device }) => full([2], any('1'), { device })],
+  [
+    'ERR_ARGUMENT',
+    /^full: value must be a number or a scalar, not '1'/,
+    ({ device }) => full([2], any('1'), { device }),
+  ],
   ['ERR_ARGUMENT', /^tensor: data .*all numbers or all booleans/, ({ device }) => tensor([1, true], { device })],
   ['ERR_ARGUMENT', /^tensor: data must be numbers/, ({ device }) => tensor(any(['1']), { device })],
   ['ERR_ARGUMENT', /shared memory/, ({ device }) => tensor(new Float32Array(new SharedArrayBuffer(8)), { device })],

@@ -5,7 +5,7 @@
 
 import type { ExecutionContext } from 'ava'
 
-import { type Device, Parameter, type Tensor, compile, nn, tensor, zeros } from '../../ts/index.ts'
+import { type Device, Parameter, type Tensor, compile, nn, ones, tensor, zeros } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { codeOf } from '../helpers/errors.ts'
 import { values } from '../helpers/values.ts'
@@ -219,4 +219,37 @@ onDevices('what a module keeps of a call is gone after it', async (t, device) =>
   t.deepEqual(await values(f(tensor([5], { device }))), [11])
   t.is(codeOf(() => model.last!.add(1)), 'ERR_TRACE') // prettier-ignore
   t.is(f.stats().recordings, 1)
+})
+
+onDevices(
+  'state that a module would keep in a field is refused, and the field is as the recording left it',
+  (t, device) => {
+    class Recurrent extends nn.Module {
+      h: Tensor = zeros([1], { device })
+      forward(x: Tensor): Tensor {
+        this.h = this.h.add(x)
+        return this.h
+      }
+    }
+    class Counting extends nn.Module {
+      calls = 0
+      forward(x: Tensor): Tensor {
+        return this.calls++ < 1 ? x : x.mul(2)
+      }
+    }
+    for (const model of [new Recurrent(), new Counting()]) {
+      const f = compile((x: Tensor) => model.forward(x))
+      t.is(codeOf(() => f(ones([1], { device }))), 'ERR_TRACE') // prettier-ignore
+      t.is(f.stats().recordings, 0)
+    }
+  },
+)
+
+onDevices('a module of which only the list of parameters is used is guarded', async (t, device) => {
+  const model = new nn.Linear(2, 1, { bias: false, init: 'glorotUniform', device })
+  const decay = compile(() => model.parameters().reduce((sum, p) => sum.add(p.square().sum()), zeros([], { device })))
+  await decay().item()
+  ;(model as { weight: Parameter }).weight = new Parameter([[3], [4]], { device })
+  t.deepEqual(await values(decay()), [25])
+  t.is(decay.stats().recordings, 2)
 })

@@ -145,6 +145,7 @@ export abstract class Module {
 
   /** The fields, with arrays opened where they hold modules or parameters. */
   *#fields(): Generator<[string, unknown], void, undefined> {
+    if (tracing() !== null) watch(this)
     for (const [name, value] of Object.entries(this) as [string, unknown][]) {
       if (!Array.isArray(value)) yield [name, value]
       else

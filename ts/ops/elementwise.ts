@@ -8,6 +8,7 @@ import { track, type Vjp } from '../autograd/tape.ts'
 import { type Dtype, checkDtype } from '../dtype.ts'
 import { TilegradError, expected } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
+import { Scalar } from '../scalar.ts'
 import { broadcastShapes, sameShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import {
@@ -178,20 +179,20 @@ export function isFinite(x: Tensor): Tensor {
 }
 
 /** a + b. */
-export function add(left: Operand, right: Operand): Tensor {
-  const [a, b] = operands('add', left, right)
+export function add(a: Operand, b: Operand): Tensor {
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('add', a, b, add)
   return binary('add', a, b, nothing, (dy, _, needs) => [give(needs, 0, a, dy), give(needs, 1, b, dy)])
 }
 
 /** a − b. */
-export function sub(left: Operand, right: Operand): Tensor {
-  const [a, b] = operands('sub', left, right)
+export function sub(a: Operand, b: Operand): Tensor {
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('sub', a, b, sub)
   return binary('sub', a, b, nothing, (dy, _, needs) => [give(needs, 0, a, dy), needs[1] ? reduceTo(neg(dy), b) : null])
 }
 
 /** a · b, element by element. */
-export function mul(left: Operand, right: Operand): Tensor {
-  const [a, b] = operands('mul', left, right)
+export function mul(a: Operand, b: Operand): Tensor {
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('mul', a, b, mul)
   return binary('mul', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
     return [needs[0] ? reduceTo(mul(dy, y), a) : null, needs[1] ? reduceTo(mul(dy, x), b) : null]
@@ -199,8 +200,8 @@ export function mul(left: Operand, right: Operand): Tensor {
 }
 
 /** a / b. Float only: cast integers first. */
-export function div(left: Operand, right: Operand): Tensor {
-  const [a, b] = operands('div', left, right)
+export function div(a: Operand, b: Operand): Tensor {
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('div', a, b, div)
   return binary('div', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
     return [needs[0] ? reduceTo(div(dy, y), a) : null, needs[1] ? reduceTo(neg(mul(div(dy, y), div(x, y))), b) : null]
@@ -208,8 +209,8 @@ export function div(left: Operand, right: Operand): Tensor {
 }
 
 /** aᵇ. A negative base with a fraction as exponent is NaN; x⁰ is 1. */
-export function pow(left: Operand, right: Operand): Tensor {
-  const [a, b] = operands('pow', left, right)
+export function pow(a: Operand, b: Operand): Tensor {
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('pow', a, b, pow)
   return binary('pow', a, b, both(a, b), (dy, saved, needs) => {
     const [x, y] = restore(a, b, saved)
     return [
@@ -232,16 +233,16 @@ function powExponentGrad(dy: Tensor, x: Tensor | number, y: Tensor | number): Te
 }
 
 /** The larger one; NaN if either is. Equal operands share the gradient. */
-export function maximum(left: Operand, right: Operand): Tensor {
-  const [a, b] = operands('maximum', left, right)
+export function maximum(a: Operand, b: Operand): Tensor {
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('maximum', a, b, maximum)
   return binary('maximum', a, b, both(a, b), (dy, saved, needs) =>
     extremumGrad(dy, ...restore(a, b, saved), needs, a, b, less),
   )
 }
 
 /** The smaller one; NaN if either is. Equal operands share the gradient. */
-export function minimum(left: Operand, right: Operand): Tensor {
-  const [a, b] = operands('minimum', left, right)
+export function minimum(a: Operand, b: Operand): Tensor {
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('minimum', a, b, minimum)
   return binary('minimum', a, b, both(a, b), (dy, saved, needs) =>
     extremumGrad(dy, ...restore(a, b, saved), needs, a, b, greater),
   )
@@ -307,12 +308,12 @@ export function logicalOr(a: Tensor, b: Tensor): Tensor {
  * `a` where the condition holds, else `b`. A select: what is not chosen leaves no trace, NaN included.
  *
  * @param condition bool tensor
- * @param left tensor, number or scalar, where it holds; one of `left` and `right` has to be a tensor
- * @param right the same, where it does not
+ * @param a tensor, number or scalar, where it holds; one of `a` and `b` has to be a tensor
+ * @param b the same, where it does not
  */
-export function where(condition: Tensor, left: Operand, right: Operand): Tensor {
+export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
   checkTensor('where', 'condition', condition)
-  const [a, b] = operands('where', left, right)
+  if (a instanceof Scalar || b instanceof Scalar) return withTensors('where', a, b, (x, y) => where(condition, x, y))
   if (condition.dtype !== 'bool') {
     throw new TilegradError(
       'ERR_DTYPE',
@@ -375,13 +376,14 @@ export function cast(x: Tensor, dtype: Dtype): Tensor {
 
 function binary(
   op: OpcodeName,
-  left: Operand,
-  right: Operand,
+  a: Operand,
+  b: Operand,
   saved: () => readonly Tensor[],
   vjp: Vjp | null,
   result?: Dtype,
 ): Tensor {
-  const [a, b] = operands(op, left, right)
+  if (a instanceof Scalar || b instanceof Scalar)
+    return withTensors(op, a, b, (x, y) => binary(op, x, y, saved, vjp, result))
   const ta = a instanceof Tensor ? a : null
   const tb = b instanceof Tensor ? b : null
   const like = ta ?? tb
@@ -409,9 +411,20 @@ function both(a: Operand, b: Operand): () => Tensor[] {
   return () => [a, b].filter((t) => t instanceof Tensor)
 }
 
-/** The operands, scalars as tensors of their value now. */
-function operands(op: OpcodeName, a: Operand, b: Operand): [Tensor | number, Tensor | number] {
-  return [withoutScalar(op, a, b), withoutScalar(op, b, a)]
+/** Does something with scalars as tensors of their value now, which the tape may keep and nobody else has. */
+function withTensors(
+  op: OpcodeName,
+  a: Operand,
+  b: Operand,
+  body: (a: Tensor | number, b: Tensor | number) => Tensor,
+): Tensor {
+  const [x, y] = [withoutScalar(op, a, b), withoutScalar(op, b, a)]
+  try {
+    return body(x, y)
+  } finally {
+    if (x !== a) (x as Tensor).dispose()
+    if (y !== b) (y as Tensor).dispose()
+  }
 }
 
 /** The operands again, tensors from what was saved. */

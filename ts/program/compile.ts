@@ -10,7 +10,6 @@ import { checkOptions, expected } from '../errors.ts'
 import { spanEnd, spanStart } from '../profile/spans.ts'
 import { Scalar } from '../scalar.ts'
 import { collecting } from '../scope.ts'
-import type { Tensor } from '../tensor.ts'
 import { Arguments, type Leaves } from './arguments.ts'
 import { Signature } from './signature.ts'
 import { Trace } from './trace.ts'
@@ -21,19 +20,6 @@ const MOST_SIGNATURES = 64
 
 /** Programs after which a warning says so: shapes may change from call to call. */
 const MANY_SIGNATURES = 32
-
-/** What a compiled function can be given and can give. */
-export type CompileValue =
-  | Tensor
-  | Scalar
-  | number
-  | string
-  | boolean
-  | bigint
-  | null
-  | undefined
-  | readonly CompileValue[]
-  | { readonly [key: string]: CompileValue }
 
 /** One program of a compiled function. */
 export interface SignatureStats {
@@ -91,7 +77,7 @@ interface Entry {
  * the program. A whole training step may be compiled: gradients, running counts and optimiser state live on.
  *
  * - The function must be synchronous, and runs only to be recorded: read nothing in it, and change nothing outside but
- *   through tensors, modules and optimisers. Plain numbers are constants; use {@link scalar} for those that change.
+ *   parameters, gradients and optimisers. Plain numbers are constants; use {@link scalar} for those that change.
  * - It is recorded anew when something that it used has changed: fields of modules it went through (`training`, layers,
  *   parameters), `requiresGrad`, whether there is a gradient to add to.
  * - Results are fresh tensors. Gradients do not flow back through them: call `backward()` inside.
@@ -243,6 +229,7 @@ class Programs {
         throw trace.refusal('waiting', 'compile a synchronous function, and read its results outside')
       }
       trace.check()
+      trace.checkFields()
       signature = new Signature(trace, result, leaves.tensors, `${this.#name}(${forms.toString()})`)
       return signature
     } finally {

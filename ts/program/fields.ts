@@ -34,6 +34,13 @@ export class Fields {
     }))
   }
 
+  /** Fields that hold something else than they did, with what they held. */
+  changes(): { readonly key: string; readonly before: unknown }[] {
+    return this.#snapshots.flatMap(({ object, keys, values }) =>
+      keys.flatMap((key, i) => (Object.is(object[key], values[i]) ? [] : [{ key, before: values[i] }])),
+    )
+  }
+
   /** Whether every field is still there and holds the same. */
   unchanged(): boolean {
     for (const { object, keys, values } of this.#snapshots) {

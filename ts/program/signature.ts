@@ -126,7 +126,7 @@ export class Signature {
     this.#outside = new Set(trace.captures.keys())
     this.#outsideCells = new Set([...trace.cells].flatMap(([cell, { moves }]) => (moves ? [] : [cell])))
     this.#defaultDevice = trace.defaultDevice
-    this.#fields = new Fields(trace.watched)
+    this.#fields = new Fields(trace.watched.keys())
     this.#inputs = trace.inputs.map((value) => trace.sources.get(value)![0]!)
     const changes = new Set(trace.changes)
     this.#changed = trace.inputs.flatMap((value, i) => (changes.has(value.storage) ? [i] : []))

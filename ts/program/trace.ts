@@ -17,6 +17,7 @@ import { TilegradError } from '../errors.ts'
 import { Tensor } from '../tensor.ts'
 import type { Cell } from './cell.ts'
 import { Code } from './code.ts'
+import { Fields } from './fields.ts'
 import type { Recorder } from './record.ts'
 import type { Storage, Value } from './value.ts'
 
@@ -73,7 +74,8 @@ export class Trace {
   readonly constants: Value[] = []
   /** What happens on the host in each run, in order. */
   readonly effects: ((run: Run) => void)[] = []
-  readonly watched = new Set<Watched>()
+  /** Modules that the function went through, with their fields as they were before. */
+  readonly watched = new Map<Watched, Fields>()
   /** Storages that are changed in place, as often as they are. */
   readonly changes: Storage[] = []
   /** Tensors from outside by whether they required a gradient when the function looked: it may use none of their values. */
@@ -275,11 +277,30 @@ export class Trace {
     this.effects.push(effect)
   }
 
-  /** A module's `forward` is being called; false if its fields are watched already. */
+  /** A method of a module is being called; false if its fields are watched already. */
   watch(object: Watched): boolean {
     if (this.watched.has(object)) return false
-    this.watched.add(object)
+    this.watched.set(object, new Fields([object]))
     return true
+  }
+
+  /**
+   * Throws if the function keeps something in a field of a module from run to run: a number, or a tensor that it has used.
+   * It would happen once. What is only put there may be looked at while recording, and is gone afterwards.
+   */
+  checkFields(): void {
+    for (const fields of this.watched.values()) {
+      for (const { key, before } of fields.changes()) {
+        const kept =
+          before instanceof Tensor ? this.captures.has(before) : before !== null && typeof before !== 'object'
+        if (kept && before !== undefined) {
+          throw this.refusal(
+            `changing the field ${key} of a module`,
+            'change it between the calls, or make it an argument and a result',
+          )
+        }
+      }
+    }
   }
 
   /** A storage has been changed in place. */
@@ -304,6 +325,7 @@ export class Trace {
     // What a signature keeps of this leads here, and must not keep the arguments.
     this.#arguments = []
     this.#proxies = []
+    this.cells.clear()
   }
 
   /** Lets go of the constants. */
