@@ -89,9 +89,14 @@ export function keep(tensor: Tensor): Tensor {
   return tensor
 }
 
+/** Whether something can be waited for. */
+export function isThenable(x: unknown): x is PromiseLike<unknown> {
+  return typeof x === 'object' && x !== null && typeof (x as { then?: unknown }).then === 'function'
+}
+
 /** Throws `ERR_ARGUMENT` for a promise: recording functions are synchronous. */
 export function checkSynchronous(op: string, result: unknown): void {
-  if (typeof result === 'object' && result !== null && typeof (result as { then?: unknown }).then === 'function') {
+  if (isThenable(result)) {
     throw new TilegradError(
       'ERR_ARGUMENT',
       `${op}: the function must be synchronous, but it returned a promise; read data() outside it`,

@@ -9,7 +9,7 @@ import type { ProgramInfo } from '../backend/backend.ts'
 import { checkOptions, expected } from '../errors.ts'
 import { spanEnd, spanStart } from '../profile/spans.ts'
 import { Scalar } from '../scalar.ts'
-import { collecting } from '../scope.ts'
+import { collecting, isThenable } from '../scope.ts'
 import { Arguments, type Leaves } from './arguments.ts'
 import { Signature } from './signature.ts'
 import { Trace } from './trace.ts'
@@ -119,10 +119,6 @@ export function compile<A extends readonly unknown[], R>(
   const compiled = (...args: A): R => programs.call(args) as R
   Object.defineProperty(compiled, 'name', { value: name })
   return Object.assign(compiled, { stats: () => programs.stats(), clear: () => programs.clear() })
-}
-
-function isThenable(x: unknown): x is PromiseLike<unknown> {
-  return typeof x === 'object' && x !== null && typeof (x as { then?: unknown }).then === 'function'
 }
 
 /** The programs of one function. */
