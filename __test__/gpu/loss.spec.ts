@@ -16,6 +16,8 @@ import { endedWith, lastJson, run } from '../helpers/process.ts'
 const LOSSES = 3
 /** Nobody waits longer than this to hear of a loss. */
 const DEADLINE_MS = 1000
+/** How long the GPU is busy when it is lost, at least: many times what recording the work behind that takes. */
+const BUSY_MS = 1000
 
 const gpus = (await devices()).filter((line) => line.kind === 'gpu' && isTestable(line))
 // Needs a gpu, and an addon with debug assertions; where one is missing the output shows the test as skipped.
@@ -49,23 +51,32 @@ function train(
   return { pending, model, optimizer }
 }
 
-/** Products that keep a GPU busy for long enough to be lost in the midst of them. */
-function heavy(device: Device): Promise<unknown> {
+/** Products of square matrices, few enough that submitting them waits for nothing. */
+function products(device: Device, size: number): Promise<unknown> {
   return scope(() => {
-    const a = full([512, 512], 1 / 512, { device })
+    const a = full([size, size], 1 / size, { device })
     let x = a
-    for (let i = 0; i < 40; i++) x = x.matmul(a)
+    for (let i = 0; i < 20; i++) x = x.matmul(a)
     return keep(x)
   }).data()
+}
+
+/** The size from which on {@link products} keep this GPU busy for long enough, now that their shaders are compiled. */
+async function busySize(device: Device): Promise<number> {
+  await products(device, 512)
+  for (let size = 512; ; size *= 2) {
+    const begun = performance.now()
+    await products(device, size)
+    if (performance.now() - begun >= BUSY_MS) return size
+  }
 }
 
 async function losesEverything(t: ExecutionContext, { device, lose }: Losable): Promise<void> {
   const early = train(device, 20)
   t.deepEqual(new Set(await Promise.all(early.pending.map((promise) => rejectionOf(promise)))), new Set(['nothing']))
   const { model, optimizer } = early
-  // Compiled once, so that what follows is in flight at once.
-  await heavy(device)
-  const pending = [heavy(device), ...train(device, 20).pending]
+  const size = await busySize(device)
+  const pending = [products(device, size), ...train(device, 20).pending]
   await after(20)
   const lost = performance.now()
   lose()
