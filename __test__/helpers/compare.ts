@@ -21,6 +21,8 @@ export type Tolerance =
    * follows the sum.
    */
   | { readonly kind: 'sum'; readonly budget?: number }
+  /** What another library gave in f64: f32 as `scale` with 1.3e-6 and 1e-5, f64 within 1e-9 of the largest |value|. */
+  | { readonly kind: 'golden' }
 
 /** The exact result with what its tolerance needs. */
 export interface Want extends Data {
@@ -56,6 +58,8 @@ function allowed(want: Want, tolerance: Tolerance, i: number, scale: number): nu
       const roundings = gamma(want.terms!, want.dtype)
       return (roundings + ratio * (tolerance.budget ?? 0)) * want.magnitude![i]!
     }
+    case 'golden':
+      return want.dtype === 'f64' ? 1e-9 * scale : 1.3e-6 * exact + 1e-5 * scale
   }
 }
 
