@@ -231,7 +231,6 @@ impl Engine {
             }
             result => result?,
         }
-        gpu.submit_when_full()?;
         let storage = Arc::new(Tensor { storage, taint: clean() });
         Ok(Value { storage, offset: 0, numel, dtype: source.dtype() })
     }

@@ -14,7 +14,7 @@ use super::health::Health;
 use super::kernels::shader::{Call, Memory, Word};
 use super::pipeline::{Pipelines, Range, first_byte, window};
 use super::recorder::{HANG, Recorder};
-use super::staging::{Reading, Staging, bytes_of};
+use super::staging::{CHUNK, Reading, Staging, bytes_of};
 use super::traits::{Class, Traits};
 use crate::cpu::elementwise::scalar;
 use crate::cpu::random::whole;
@@ -184,14 +184,22 @@ impl Gpu {
         Ok(())
     }
 
-    /// Copies host data into memory, by way of the next submission.
+    /// Copies host data into memory, by way of the next submissions: every full one is on its way before more staging
+    /// memory is asked for, so that large data is bounded in flight as many small ones are.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] when there is no staging memory.
+    /// [`Error::OutOfMemory`] when there is no staging memory; [`Error::Lost`].
     pub fn upload(&mut self, source: &Source, storage: &Storage) -> Result<()> {
         let block = storage.block().ok_or_else(|| Error::Internal("a block is gone".into()))?;
-        let buffer = &block.buffer;
-        self.staging.upload(&mut self.recorder, buffer, 0, source.len(), |from, to| source.words_into(from, to))
+        let mut done = 0;
+        while done < source.len() {
+            let count = (source.len() - done).min((CHUNK / 4) as usize);
+            let words = |from, to: &mut [u32]| source.words_into(done + from, to);
+            self.staging.upload(&mut self.recorder, &block.buffer, done as u64 * 4, count, words)?;
+            done += count;
+            self.submit_when_full()?;
+        }
+        Ok(())
     }
 
     /// Records copies of `words` words to where the host can read them.

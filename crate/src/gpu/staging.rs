@@ -124,7 +124,8 @@ impl Staging {
         &self.total
     }
 
-    /// Copies words into a buffer of the device, by way of the next submission. `words` gives those from an index on.
+    /// Copies words, [`CHUNK`] bytes of them at most, into a buffer of the device, by way of the next submission. `words`
+    /// gives those from an index on.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Internal`] when the library refuses.
@@ -137,24 +138,19 @@ impl Staging {
         mut words: impl FnMut(usize, &mut [u32]) -> Result<()>,
     ) -> Result<()> {
         let mut piece = [0_u32; 4096];
+        let size = count as u64 * 4;
+        let (buffer, offset) = self.room(size)?;
+        let mut view = buffer.get_mapped_range_mut(offset..offset + size).map_err(refused)?;
         let mut done = 0;
         while done < count {
-            let size = ((count - done) as u64 * 4).min(CHUNK);
-            let (buffer, offset) = self.room(size)?;
-            let mut view = buffer.get_mapped_range_mut(offset..offset + size).map_err(refused)?;
-            let mut written = 0;
-            while written < size {
-                let few = (((size - written) / 4) as usize).min(piece.len());
-                let piece = &mut piece[..few];
-                words(done + (written / 4) as usize, piece)?;
-                let bytes = bytes_of(piece);
-                view.slice(written as usize..written as usize + bytes.len()).copy_from_slice(bytes);
-                written += bytes.len() as u64;
-            }
-            drop(view);
-            recorder.copy(&buffer, offset, to, at + done as u64 * 4, size);
-            done += (size / 4) as usize;
+            let few = (count - done).min(piece.len());
+            let piece = &mut piece[..few];
+            words(done, piece)?;
+            view.slice(done * 4..(done + few) * 4).copy_from_slice(bytes_of(piece));
+            done += few;
         }
+        drop(view);
+        recorder.copy(&buffer, offset, to, at, size);
         Ok(())
     }
 

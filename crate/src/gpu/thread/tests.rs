@@ -10,6 +10,7 @@ use crate::device::Told;
 use crate::device::testing::{Bench, program, stream, told};
 use crate::dtype::Dtype;
 use crate::gpu::Device;
+use crate::gpu::staging::CHUNK;
 use crate::program::testing::{A, F32, I32};
 
 /// An adapter, or nothing where there is none, which other tests say aloud.
@@ -220,4 +221,34 @@ fn a_long_step_fills_several_submissions() {
     end.try_recv().unwrap().unwrap();
     let expected = [0, 1, 2, 3, 4, 5, 6].map(|i| ((count - i).div_ceil(7)) as f32);
     assert_eq!(sums, expected);
+}
+
+#[test]
+fn large_data_fills_several_submissions() {
+    let Some((mut service, client)) = service() else { return };
+    // Two chunks and a bit, each found by its last number.
+    let chunk = (CHUNK / 4) as usize;
+    let mut data = vec![0.0; 2 * chunk + 2];
+    for (value, end) in (1_u8..).zip([chunk, 2 * chunk, 2 * chunk + 2]) {
+        data[end - 1] = f32::from(value);
+    }
+    let size = data.len() as u32;
+    let before = service.gpu.recorder.next_submission();
+    write(&client, 1, data);
+    while service.jobs() {}
+    // The rest waits for company.
+    assert_eq!(service.gpu.recorder.next_submission(), before + 2);
+    let ends = program(&[(F32, &[size])], |w, x| {
+        let before = [chunk as u32 - 1, 2 * chunk as u32 - 1, size - 2];
+        before.map(|start| w.op("slice", &[(F32, &[2])], x, &[A::L(&[start])])).to_vec()
+    });
+    client.queue.push(Job::Submit { stream: stream(&ends, &[1], &[2, 3, 4], &[], &[]) }, 0);
+    let mut found = [[9.0; 2]; 3];
+    let told: Vec<_> = (2..).zip(&mut found).map(|(slot, found)| read(&client, slot, found)).collect();
+    finish(&mut service);
+    service.settle();
+    for end in told {
+        end.try_recv().unwrap().unwrap();
+    }
+    assert_eq!(found, [[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]);
 }
