@@ -15,8 +15,8 @@ use super::physical::{Gpu, Run};
 use super::planned::{Planned, Ready, Steps};
 use crate::device::Failure;
 use crate::device::profile::Subject;
-use crate::error::Result;
-use crate::plan::{Chain, Fused, Kernel, Operand, Step, StepKind};
+use crate::error::{Error, Result};
+use crate::plan::{After, Chain, Fused, Kernel, Operand, Step, StepKind};
 
 impl Engine {
     /// Records all steps of a bound plan.
@@ -36,9 +36,7 @@ impl Engine {
                 StepKind::Fused(fused) => self.fused(gpu, planned, step, fused, ready, frame),
             };
             if let Err(error) = result {
-                gpu.health.check()?;
-                let failure = Failure::new(error, Some(planned.place(step)));
-                self.unread.push(&failure);
+                let failure = self.failed(gpu, planned, step, error)?;
                 results(step).for_each(|result| frame.bound.fail(result.value, &failure));
                 if let StepKind::Kernel(kernel) = &step.kind {
                     // Nobody knows which calls of it have been recorded.
@@ -92,33 +90,68 @@ impl Engine {
         frame: &mut Frame,
     ) -> Result<()> {
         let outputs = &fused.kernel.outputs;
-        let failure = fused.reads().find_map(|operand| frame.bound.failure(operand)).cloned();
+        let missing_operand = fused.reads().find_map(|operand| frame.bound.failure(operand)).cloned();
         let mut behind = fused.after.iter().flat_map(|after| &after.chain.inputs);
-        if failure.is_none() && behind.all(|operand| frame.bound.failure(operand).is_none()) {
-            if let Some(taint) = union(fused.reads().filter_map(|operand| frame.tainted(operand))) {
-                for output in outputs {
-                    frame.taint(output.value, &taint);
+        let recorded = match missing_operand {
+            None if behind.all(|operand| frame.bound.failure(operand).is_none()) => {
+                let run = Run { frame, cell: 0, gate: 0 };
+                let recorded = record(gpu, &ready.prepared.calls, &ready.pipelines, step.nanoseconds, &run);
+                if recorded.is_ok() {
+                    if let Some(taint) = union(fused.reads().filter_map(|operand| frame.tainted(operand))) {
+                        for output in outputs {
+                            frame.taint(output.value, &taint);
+                        }
+                    }
+                    if let Some(after) = &fused.after {
+                        missing(&after.chain, frame);
+                    }
+                    return Ok(());
                 }
+                recorded.map(|()| None)
             }
-            if let Some(after) = &fused.after {
-                missing(&after.chain, frame);
-            }
-            let run = Run { frame, cell: 0, gate: 0 };
-            return record(gpu, &ready.prepared.calls, &ready.pipelines, step.nanoseconds, &run);
-        }
-        // One after the other, each as far as its operands exist.
+            None => self.alone(gpu, planned, step, &fused.kernel, frame).map(|()| None),
+            missing => Ok(missing),
+        };
+        let failure = match recorded {
+            Ok(missing) => missing,
+            Err(error) => Some(self.failed(gpu, planned, step, error)?),
+        };
         if let Some(failure) = failure {
             for output in outputs {
                 frame.bound.fail(output.value, &failure);
             }
-        } else {
-            let mut alone = prepare_now(gpu, step, StepKind::Kernel(fused.kernel.clone()), frame)?;
-            alone.place = Some(planned.place(step));
-            self.kernel(gpu, step, &fused.kernel, &alone, frame)?;
         }
-        let Some(after) = &fused.after else { return Ok(()) };
-        let alone = prepare_now(gpu, step, StepKind::Chain(after.chain.clone()), frame)?;
-        run_chain(gpu, step, &after.chain, &alone, frame)
+        // One after the other, each as far as its operands exist: not all of a chain comes from the product before it.
+        let Some(After { chain, .. }) = &fused.after else { return Ok(()) };
+        let recorded = prepare_now(gpu, step, StepKind::Chain(chain.clone()), frame)
+            .and_then(|alone| run_chain(gpu, step, chain, &alone, frame));
+        if let Err(error) = recorded {
+            let failure = self.failed(gpu, planned, step, error)?;
+            chain.outputs.iter().for_each(|output| frame.bound.fail(output.operand.value, &failure));
+        }
+        Ok(())
+    }
+
+    /// Records the instruction of a step without the chains around it.
+    fn alone(
+        &mut self,
+        gpu: &mut Gpu,
+        planned: &Planned,
+        step: &Step,
+        kernel: &Kernel,
+        frame: &mut Frame,
+    ) -> Result<()> {
+        let mut alone = prepare_now(gpu, step, StepKind::Kernel(kernel.clone()), frame)?;
+        alone.place = Some(planned.place(step));
+        self.kernel(gpu, step, kernel, &alone, frame)
+    }
+
+    /// A new failure of a step, on a device that lives.
+    fn failed(&mut self, gpu: &Gpu, planned: &Planned, step: &Step, error: Error) -> Result<Arc<Failure>> {
+        gpu.health.check()?;
+        let failure = Failure::new(error, Some(planned.place(step)));
+        self.unread.push(&failure);
+        Ok(failure)
     }
 }
 

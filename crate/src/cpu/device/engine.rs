@@ -313,6 +313,7 @@ fn allocate(memory: &Arc<Memory>, weights: &mut Weights, words: usize, purpose: 
 mod tests {
     use super::*;
     use crate::cpu::{Isa, Pool};
+    use crate::device::testing::failures::{break_fused, half_from_a_product};
     use crate::device::testing::{program, stream};
     use crate::program::testing::F32;
 
@@ -362,5 +363,28 @@ mod tests {
         };
         engine.submit(&words, None);
         check(&mut engine, &words, "capacity overflow");
+    }
+    #[test]
+    fn a_product_that_fails_takes_along_what_comes_from_it_and_nothing_else() {
+        let (mut engine, _) = engine();
+        engine.plan = |code, fuse| {
+            let mut planned = Planned::new(code, fuse)?;
+            break_fused(&mut planned.plan);
+            Ok(planned)
+        };
+        for slot in [3, 4] {
+            let value = engine.place(&Source::F32([2.0; 4].as_slice().into()));
+            engine.write(slot, value);
+        }
+        engine.submit(&stream(&half_from_a_product(), &[3, 4], &[5, 6], &[], &[]), None);
+        let Ok(Content::Failed(failure)) = engine.slots.get(5) else { panic!("no failure") };
+        assert_eq!(failure.error.code(), "ERR_INTERNAL");
+        assert!(Arc::ptr_eq(&engine.unread.take().unwrap(), failure));
+        assert!(engine.unread.take().is_none());
+        let mut data = [0.0_f32; 4];
+        // SAFETY: the read ends before this returns.
+        let mut target = unsafe { Target::new(data.as_mut_ptr().cast(), 4, F32) };
+        engine.read(6, &mut target).unwrap();
+        assert_eq!(data, [-2.0; 4]);
     }
 }

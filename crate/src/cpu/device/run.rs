@@ -71,29 +71,29 @@ impl Engine {
 
     fn fused(&mut self, planned: &Planned, step: &Step, fused: &Fused, prepared: &Around, frame: &mut Frame) {
         let missing = fused.reads().find_map(|operand| frame.bound.failure(operand)).cloned();
-        let behind = fused.after.iter().flat_map(|after| &after.chain.inputs);
+        let mut behind = fused.after.iter().flat_map(|after| &after.chain.inputs);
         let failure = match missing {
-            None if behind.into_iter().all(|operand| frame.bound.failure(operand).is_none()) => {
+            None if behind.all(|operand| frame.bound.failure(operand).is_none()) => {
                 let result = guarded(|| {
                     let beside = Beside::new(fused, prepared, frame)?;
                     self.dispatch(&fused.kernel, &prepared.kernel, &beside, frame)
                 });
                 let Err(Stop::Error(error) | Stop::Panic(error)) = result else { return };
-                self.failed(planned, step, error)
+                Some(self.failed(planned, step, error))
             }
-            missing => {
-                // One after the other, each as far as its operands exist.
-                match missing {
-                    None => self.kernel(planned, step, &fused.kernel, &prepared.kernel, frame),
-                    Some(failure) => fused.kernel.outputs.iter().for_each(|o| frame.bound.fail(o.value, &failure)),
-                }
-                if let (Some(after), Some(prepared)) = (&fused.after, &prepared.after) {
-                    self.chain(planned, step, &after.chain, prepared, frame);
-                }
-                return;
+            None => {
+                self.kernel(planned, step, &fused.kernel, &prepared.kernel, frame);
+                None
             }
+            missing => missing,
         };
-        fused.results().for_each(|operand| frame.bound.fail(operand.value, &failure));
+        if let Some(failure) = failure {
+            fused.kernel.outputs.iter().for_each(|output| frame.bound.fail(output.value, &failure));
+        }
+        // One after the other, each as far as its operands exist: not all of a chain comes from the product before it.
+        if let (Some(after), Some(prepared)) = (&fused.after, &prepared.after) {
+            self.chain(planned, step, &after.chain, prepared, frame);
+        }
     }
 
     fn chain(

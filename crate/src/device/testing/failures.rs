@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Bench, program, stream, told};
 use crate::dtype::Dtype;
+use crate::plan::{Base, Plan, StepKind};
 use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 
 /// gather of three rows of [4, 2], doubled, and a product that has nothing to do with it.
@@ -14,6 +15,24 @@ pub(super) fn gathering() -> Writer {
         let other = w.op("matmul", &[(F32, &[4, 4])], &[x[0], x[0]], &[A::W(0), A::W(1)]);
         vec![rows, doubled, other]
     })
+}
+
+/// A product with a chain behind it, of whose two results the last does not come from the product.
+pub(crate) fn half_from_a_product() -> Writer {
+    program(&[(F32, &[2, 2]), (F32, &[2, 2])], |w, x| {
+        let product = w.op("matmul", &[(F32, &[2, 2])], &[x[0], x[0]], &[A::W(0), A::W(0)]);
+        let scaled = w.like("mul", &[product, x[1]], &[]);
+        vec![scaled, w.like("neg", &[x[1]], &[])]
+    })
+}
+
+/// Makes the instruction of a plan that has a chain behind it fail when it runs: there is nothing where it reads.
+pub(crate) fn break_fused(plan: &mut Plan) {
+    let fused = plan.steps.iter_mut().find_map(|step| match &mut step.kind {
+        StepKind::Fused(fused) if fused.after.is_some() => Some(fused),
+        _ => None,
+    });
+    fused.unwrap().kernel.inputs[0].as_mut().unwrap().location.base = Base::Nowhere;
 }
 
 pub(super) fn with_bad_index(bench: &Bench) {

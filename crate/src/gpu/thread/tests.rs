@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::device::Told;
-use crate::device::testing::{Bench, program, stream, told};
+use crate::device::testing::failures::{break_fused, half_from_a_product};
+use crate::device::testing::{Bench, bare, program, stream, told};
 use crate::dtype::Dtype;
 use crate::gpu::Device;
 use crate::gpu::staging::CHUNK;
@@ -221,6 +222,28 @@ fn a_long_step_fills_several_submissions() {
     end.try_recv().unwrap().unwrap();
     let expected = [0, 1, 2, 3, 4, 5, 6].map(|i| ((count - i).div_ceil(7)) as f32);
     assert_eq!(sums, expected);
+}
+
+#[test]
+fn a_product_that_fails_takes_along_what_comes_from_it_and_nothing_else() {
+    let Some((mut service, client)) = service() else { return };
+    let writer = half_from_a_product();
+    let mut planned = Planned::new(&writer.code, true, service.gpu.traits()).unwrap();
+    break_fused(&mut planned.plan);
+    client.queue.push(Job::Keep { program: 7, planned: Box::new(planned) }, 0);
+    write(&client, 1, &[2.0; 4]);
+    client.queue.push(Job::Run { program: 7, stream: bare(&stream(&writer, &[1, 1], &[5, 6], &[], &[])) }, 0);
+    let (mut lost, mut kept) = ([0.0; 4], [0.0; 4]);
+    let (no_end, end) = (read(&client, 5, &mut lost), read(&client, 6, &mut kept));
+    finish(&mut service);
+    service.settle();
+    assert_eq!(no_end.try_recv().unwrap().unwrap_err().error.code(), "ERR_INTERNAL");
+    end.try_recv().unwrap().unwrap();
+    assert_eq!(kept, [-2.0; 4]);
+    let end = sync(&client);
+    finish(&mut service);
+    service.settle();
+    end.try_recv().unwrap().unwrap();
 }
 
 #[test]
