@@ -163,6 +163,12 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Lets go of the buffers of earlier streams.
+    pub fn trim(&self) {
+        let spare = std::mem::take(&mut self.jobs().spare);
+        drop(spare);
+    }
+
     /// Jobs that are queued or running, and the bytes of uploads among them.
     pub fn load(&self) -> (usize, u64) {
         (self.pending.load(Ordering::Acquire), self.staged.load(Ordering::Relaxed))
@@ -295,6 +301,17 @@ mod tests {
         assert!(matches!(queue.try_next(), Next::Job(())));
         queue.finish(STAGED_BYTES + 1);
         assert!(!queue.is_full() && queue.is_idle());
+    }
+
+    #[test]
+    fn buffers_of_streams_are_kept_until_they_are_trimmed() {
+        let queue = Queue::<()>::new(Arc::default());
+        queue.recycle(Vec::with_capacity(1000));
+        let copy = queue.copy(&[1, 2]).unwrap();
+        assert_eq!((copy.as_slice(), copy.capacity()), ([1, 2].as_slice(), 1000));
+        queue.recycle(copy);
+        queue.trim();
+        assert!(queue.copy(&[1, 2]).unwrap().capacity() < 1000);
     }
 
     #[test]

@@ -259,7 +259,10 @@ impl Service {
             bell.wait(heard, Some(SLICE));
         } else if !bell.wait(heard, (!self.rested).then_some(IDLE)) {
             self.rested = true;
-            self.clients.iter_mut().for_each(|served| served.engine.trim());
+            for served in &mut self.clients {
+                served.client.queue.trim();
+                served.engine.trim();
+            }
             self.gpu.trim();
         }
     }
@@ -357,6 +360,7 @@ impl Served {
                 self.begin(begun);
             }
             Job::Trim { done } => {
+                queue.trim();
                 let begun = Engine::trim_later(gpu, done);
                 self.begin(begun);
             }

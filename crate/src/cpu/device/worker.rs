@@ -161,6 +161,7 @@ impl Worker {
             if !bell.wait(heard, (!rested).then_some(IDLE)) {
                 rested = true;
                 self.engine().trim();
+                self.queue.trim();
             }
         }
     }
@@ -206,6 +207,7 @@ impl Worker {
                 Some(Box::new(move || done(unread.map_or(Ok(()), Err))))
             }
             Job::Trim { done } => {
+                self.queue.trim();
                 self.engine().shrink();
                 Some(Box::new(move || done(Ok(()))))
             }
@@ -214,5 +216,26 @@ impl Worker {
                 Some(Box::new(move || done(unread.map_or(Ok(()), Err))))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cpu::device::{machine, memory::Memory};
+    use crate::device::testing::told;
+
+    #[test]
+    fn trimming_lets_go_of_the_buffers_of_streams() {
+        let queue = Queue::new(Arc::default());
+        let engine = Engine::new(machine(1).unwrap(), Memory::new((), None), true, Arc::default());
+        let worker = Worker::new(queue, engine);
+        worker.queue.recycle(Vec::with_capacity(1000));
+        let (done, end) = told();
+        worker.job(Job::Trim { done }).unwrap()();
+        end.recv().unwrap().unwrap();
+        assert!(worker.queue.copy(&[1]).unwrap().capacity() < 1000);
     }
 }

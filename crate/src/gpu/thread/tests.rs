@@ -275,3 +275,15 @@ fn large_data_fills_several_submissions() {
     }
     assert_eq!(found, [[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]);
 }
+
+#[test]
+fn trimming_lets_go_of_the_buffers_of_streams() {
+    let Some((mut service, client)) = service() else { return };
+    client.queue.recycle(Vec::with_capacity(1000));
+    let (done, end) = told();
+    client.queue.push(Job::Trim { done }, 0);
+    finish(&mut service);
+    service.settle();
+    end.try_recv().unwrap().unwrap();
+    assert!(client.queue.copy(&[1]).unwrap().capacity() < 1000);
+}
