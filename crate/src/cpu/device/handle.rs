@@ -92,7 +92,7 @@ impl device::Device for Device {
         let mut lookup = None;
         if self.queue().is_idle() && stream.len() <= INLINE_WORDS && self.may_run_inline(turn) {
             let started = Instant::now();
-            let mut engine = self.worker.engine();
+            let mut engine = self.worker.engine_inline();
             let found = engine.look_up(stream);
             if found.nanoseconds() <= INLINE_NS {
                 self.worker.submit(stream, Some(found), &mut engine);
@@ -115,7 +115,7 @@ impl device::Device for Device {
         let planned = Error::catch(|| Planned::new(code, self.fuse))?;
         let info = ProgramInfo::new(&planned.plan, started.elapsed());
         if self.queue().is_idle() {
-            self.worker.engine().keep(program, planned)?;
+            self.worker.engine_inline().keep(program, planned)?;
         } else {
             self.queue().push(Job::Keep { program, planned: Box::new(planned) }, 0);
         }
@@ -125,7 +125,7 @@ impl device::Device for Device {
     fn run(&self, program: u32, stream: &[u32], turn: u32) -> Result<Pressure> {
         self.queue().reserve()?;
         if self.queue().is_idle() && self.may_run_inline(turn) {
-            let mut engine = self.worker.engine();
+            let mut engine = self.worker.engine_inline();
             let found = engine.compiled(program);
             if found.nanoseconds() <= INLINE_NS {
                 let started = Instant::now();
@@ -141,7 +141,7 @@ impl device::Device for Device {
 
     fn release(&self, program: u32) {
         if self.queue().is_idle() {
-            self.worker.engine().release(program);
+            self.worker.engine_inline().release(program);
         } else if self.queue().reserve().is_ok() {
             self.queue().push(Job::Release { program }, 0);
         }
@@ -154,7 +154,7 @@ impl device::Device for Device {
             Err(_) => Upload::Staged(source.to_owned()?),
         };
         if self.queue().is_idle() {
-            upload.finish(slot, &mut self.worker.engine());
+            upload.finish(slot, &mut self.worker.engine_inline());
             return Ok(Pressure::None);
         }
         let bytes = upload.bytes();

@@ -2,7 +2,7 @@
 //! [`Device`](super::handle::Device). Results go to callbacks on the device thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -14,7 +14,13 @@ use crate::device::{Done, Source, Target};
 use crate::error::Error;
 
 /// After this long without work, memory that was kept for reuse goes back to the system.
-const IDLE: Duration = Duration::from_secs(1);
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+/// States of the device thread: it has given memory back and waits for whatever comes; nothing has been done since it
+/// began to wait; the caller has done something itself.
+const RESTED: u8 = 0;
+const QUIET: u8 = 1;
+const STIRRED: u8 = 2;
+
 /// Epochs of the memory pool are this many streams long.
 const EPOCH_STREAMS: u32 = 256;
 
@@ -83,18 +89,29 @@ pub struct Worker {
     pub queue: Queue<Job>,
     engine: Mutex<Engine>,
     epoch: AtomicU32,
+    /// How the device thread waits: work of the caller's own goes past the queue, but leaves memory to give back too.
+    state: AtomicU8,
 }
 
 impl Worker {
     /// An engine and its queue.
     pub fn new(queue: Queue<Job>, engine: Engine) -> Self {
-        Self { queue, engine: Mutex::new(engine), epoch: AtomicU32::new(0) }
+        Self { queue, engine: Mutex::new(engine), epoch: AtomicU32::new(0), state: AtomicU8::new(QUIET) }
     }
 
     /// The engine; free while the queue is idle, else after the job that runs.
     pub fn engine(&self) -> MutexGuard<'_, Engine> {
         // Kernels run under their own guard; a panic elsewhere leaves slots and counters whole, at worst a lost output.
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine for a caller that does a job itself, while the queue is idle.
+    pub fn engine_inline(&self) -> MutexGuard<'_, Engine> {
+        // Once a second at most: as long as the thread has not rested, it looks here by itself.
+        if self.state.swap(STIRRED, Ordering::AcqRel) == RESTED {
+            self.queue.bell().ring();
+        }
+        self.engine()
     }
 
     /// The engine, unless a job runs.
@@ -147,10 +164,11 @@ impl Worker {
         }
     }
 
-    /// Waits for the next job; `None` when nobody waits for results any more.
+    /// Waits for the next job; `None` when nobody waits for results any more. Gives memory back once nothing has been
+    /// done for a while, here or by the caller.
     fn next(&self) -> Option<Job> {
         let bell = self.queue.bell();
-        let mut rested = false;
+        self.state.store(QUIET, Ordering::Release);
         loop {
             let heard = bell.rings();
             match self.queue.try_next() {
@@ -158,8 +176,13 @@ impl Worker {
                 Next::Abandoned => return None,
                 Next::Nothing => {}
             }
-            if !bell.wait(heard, (!rested).then_some(IDLE)) {
-                rested = true;
+            let rested = self.state.load(Ordering::Acquire) == RESTED;
+            if bell.wait(heard, (!rested).then_some(IDLE)) {
+                continue;
+            }
+            // Rested before the memory goes, so that whatever the caller does meanwhile rings.
+            let change = |from, to| self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+            if change(STIRRED, QUIET).is_err() && change(QUIET, RESTED).is_ok() {
                 self.engine().trim();
                 self.queue.trim();
             }

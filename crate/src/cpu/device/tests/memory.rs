@@ -1,7 +1,9 @@
 //! Memory that outlives the run that needed it, and what makes room when it is short.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use super::super::worker::IDLE;
 use super::*;
 use crate::device::testing::lifetime::cube;
 
@@ -10,6 +12,36 @@ fn freed_memory_waits_in_the_pool() {
     let bench = bench(2, true);
     lifetime::freed_slots_are_gone_and_their_memory_is_used_again(&bench);
     assert_eq!(bench.device.statistics().memory.pool, 4096);
+}
+
+#[test]
+fn what_the_caller_frees_itself_goes_back_though_the_thread_has_rested() {
+    let bench = bench(1, true);
+    for _ in 0..2 {
+        thread::sleep(IDLE * 3 / 2);
+        bench.next_turn();
+        bench.write(1, &[1.0; 1000]);
+        bench.submit(&stream(&Writer::default(), &[], &[], &[1], &[]));
+        assert_eq!(bench.device.statistics().memory.pool, 4096);
+        let begun = Instant::now();
+        while bench.device.statistics().memory.pool > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_caller_that_works_by_itself_keeps_its_memory() {
+    let bench = bench(1, true);
+    let begun = Instant::now();
+    while begun.elapsed() < IDLE * 5 / 2 {
+        bench.next_turn();
+        bench.write(1, &[1.0; 1000]);
+        bench.submit(&stream(&Writer::default(), &[], &[], &[1], &[]));
+        assert_eq!(bench.device.statistics().memory.pool, 4096, "after {:?}", begun.elapsed());
+        thread::sleep(IDLE / 20);
+    }
 }
 
 #[test]
