@@ -17,6 +17,7 @@ import {
   tensor,
   zeros,
 } from '../../ts/index.ts'
+import { require } from '../../ts/ops/require.ts'
 import { onDevices, open } from '../helpers/devices.ts'
 
 function indices(values: number[], device: Device): Tensor {
@@ -95,6 +96,26 @@ onDevices('the same for the other axis and for scatterAdd, blocking reads includ
   t.throws(() => bad.dataSync(), { instanceOf: TilegradError, code: 'ERR_ARGUMENT' })
   await device.sync()
 })
+
+onDevices(
+  'what a condition is required for fails where it does not hold, and updates made of it are not applied',
+  async (t, { kind }) => {
+    const device = await open({ kind })
+    const weight = new Parameter(tensor([1, 2], { device }))
+    const optimizer = new optim.SGD([weight], { lr: 1 })
+    for (const limit of [2, 20]) {
+      optimizer.zeroGrad()
+      const total = weight.square().sum()
+      const loss = require(total, total.less(limit), 'a gradient is not finite')
+      loss.backward()
+      optimizer.step()
+      if (limit === 2) await rejects(t, loss, /require: a gradient is not finite/)
+      else t.is(await loss.item(), 5)
+      t.deepEqual(await weight.array(), limit === 2 ? [1, 2] : [-1, -2])
+    }
+    await drain(t, device)
+  },
+)
 
 onDevices('a target out of range fails loss and gradient, not its neighbours', async (t, { kind }) => {
   const device = await open({ kind })

@@ -56,6 +56,16 @@ export const ACTIVATION_CODES = {
   geluTanh: 10,
 } as const
 
+/**
+ * What `require` may find: its attribute is a position in this list. Rust has the same texts (`Reason` in
+ * `crate/src/program/op.rs`). New ones go to the end.
+ */
+export const REASONS = [
+  'nothing is counted: every item is masked or ignored',
+  'a gradient is not finite',
+  'more than 1 value per channel needed: a channel has fewer active ones',
+] as const
+
 /** Numbers of the element types in a stream. */
 export const DTYPE_CODES = { f32: 0, i32: 1, bool: 2, f64: 3 } as const
 
@@ -215,6 +225,12 @@ export const OPCODES = {
   gather: { code: 144, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32'], dtypes: 'any' },
   /** [dy, indices] → zeros of the output's shape plus every dy slice at its index, in ascending order of position. */
   scatterAdd: { code: 145, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32'], dtypes: 'number' },
+
+  /**
+   * [x, ok bool []] → x. Where ok is false, the result is poisoned with the reason, an index into {@link REASONS}: how a
+   * condition that only the device knows becomes an error, without a read inside the step.
+   */
+  require: { code: 146, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32'], dtypes: 'any' },
 
   // Optimisers. squaredNorm: Σ over all inputs of x², rank 0.
   squaredNorm: { code: 152, family: 'optim', inputs: [1, MANY], outputs: 1, attributes: [], dtypes: 'float' },

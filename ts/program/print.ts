@@ -42,6 +42,7 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   pad: ['before', 'value'],
   gather: ['axis'],
   scatterAdd: ['axis'],
+  require: ['reason'],
   sgd: ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'segments'],
   uniform: ['inner', 'seedLow', 'seedHigh', 'site', 'draw', 'rowBase'],
   adamw: ['lr', 'beta1', 'beta2', 'eps', 'weightDecay', 'segments'],

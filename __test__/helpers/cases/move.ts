@@ -2,6 +2,7 @@
 
 import * as tilegrad from '../../../ts/index.ts'
 import type { Dtype, Shape } from '../../../ts/index.ts'
+import { require } from '../../../ts/ops/require.ts'
 import type { OpcodeName } from '../../../ts/program/opcodes.ts'
 import { array, random } from '../data.ts'
 import { build, concat, gather, pick, scatterAdd, transpose } from '../reference.ts'
@@ -311,6 +312,24 @@ const SCATTER: Row = {
     }),
 }
 
+/** The condition holds; `poison.spec.ts` has what happens when it does not. */
+const REQUIRE: Row = {
+  api: [],
+  tolerance: EXACT,
+  gradient: 'smooth',
+  cases: (dtype) =>
+    [[], [0], [7], [3, 5], [64, 33]].map((shape): Case => {
+      const inputs = [random(dtype, shape), array('bool', [], [1])]
+      return {
+        title: shapesOf(inputs),
+        inputs,
+        run: ([x, ok]) => require(x!, ok!, 'a gradient is not finite'),
+        want: ([x]) => x!,
+        grad: inputs[0]!.values.length < 60,
+      }
+    }),
+}
+
 export const MOVE = {
   view: RESHAPE,
   transpose: TRANSPOSE,
@@ -319,4 +338,5 @@ export const MOVE = {
   pad: PAD,
   gather: GATHER,
   scatterAdd: SCATTER,
+  require: REQUIRE,
 } as const satisfies Readonly<Partial<Record<OpcodeName, Row>>>

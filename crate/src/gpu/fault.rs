@@ -1,4 +1,4 @@
-//! Errors that only the GPU can see: an index outside its range. A step that checks data writes the outcome into a *cell*
+//! Errors that only the GPU can see: an index outside its range, a condition that does not hold. A step that checks data writes the outcome into a *cell*
 //! of one small buffer. What is computed from such a step is *tainted* by its cell: reading it reads the cell too, and a
 //! step that changes something in place looks at the cells of its operands first, on the GPU. So no step waits for the
 //! host, and nothing wrong is read or applied.
@@ -93,8 +93,12 @@ impl Cell {
             if set == 0 {
                 return None;
             }
-            let (what, size, index) = (check.what, check.size, index.cast_signed());
-            let text = format!("{what} {index} at position {position} is outside [0, {size})");
+            let text = match check {
+                Check::Range { what, size } => {
+                    format!("{what} {} at position {position} is outside [0, {size})", index.cast_signed())
+                }
+                Check::Condition(reason) => reason.text().into(),
+            };
             Some(Failure::new(Error::Argument(text), place.clone()))
         };
         let learn = || {
@@ -245,7 +249,7 @@ mod tests {
 
     fn cell(index: u32, operands: &[&Cell]) -> Cell {
         let operands = operands.iter().map(|cell| Arc::clone(&cell.outcome)).collect();
-        let subject = Some(Subject { check: Check { what: "index", size: 5 }, place: None, operands });
+        let subject = Some(Subject { check: Check::Range { what: "index", size: 5 }, place: None, operands });
         // The one with the highest index was made first.
         Cell { index, free: Arc::default(), number: u64::from(100 - index), subject, outcome: Known::default() }
     }

@@ -2,7 +2,7 @@
 //! itself here: flags are 0 or 1, activations exist, lists fit. Whether it fits the operands is
 //! [`validate`](super::validate)'s question.
 
-use super::op::{AdamW, BinaryOp, ElementOp, Middle, Op, ReduceOp, Segment, Sgd, UnaryOp, Uniform, Wanted};
+use super::op::{AdamW, BinaryOp, ElementOp, Middle, Op, Reason, ReduceOp, Segment, Sgd, UnaryOp, Uniform, Wanted};
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
 use crate::shape::{self, Dims};
@@ -66,6 +66,11 @@ impl<'a> Attributes<'a> {
             Some(&Some(Attribute::U32s(words))) => Ok(words),
             _ => Err(NOT_THE_TABLES.into()),
         }
+    }
+
+    fn reason(&self, i: usize) -> Checked<Reason> {
+        let number = self.word(i)?;
+        Reason::ALL.get(number as usize).copied().ok_or_else(|| format!("there is no reason {number}"))
     }
 
     fn flag(&self, i: usize) -> Checked<bool> {
@@ -153,6 +158,7 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
         "pad" => Op::Pad { before: a.dims(0)?, value: a.scalar(1)? },
         "gather" => Op::Gather { axis: a.word(0)? },
         "scatterAdd" => Op::ScatterAdd { axis: a.word(0)? },
+        "require" => Op::Require { reason: a.reason(0)? },
         "squaredNorm" => Op::SquaredNorm,
         "sgd" => Op::Sgd(Sgd {
             lr: a.scalar(0)?,

@@ -114,6 +114,11 @@ pub enum Op {
         /// The axis of the result.
         axis: u32,
     },
+    /// `[x, ok]`: x, poisoned unless ok is true.
+    Require {
+        /// What is wrong then.
+        reason: Reason,
+    },
     /// Σ over all operands of x².
     SquaredNorm,
     /// One step of SGD over a slab.
@@ -122,6 +127,31 @@ pub enum Op {
     AdamW(AdamW),
     /// Uniform numbers in [0, 1) from a counter.
     Uniform(Uniform),
+}
+
+/// What `require` may find: the list `REASONS` of TypeScript's opcode table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// A loss has no item to count.
+    NothingCounted,
+    /// A gradient is infinite or NaN.
+    NotFinite,
+    /// A channel has fewer than two active values.
+    TooFewPerChannel,
+}
+
+impl Reason {
+    /// All, by number.
+    pub const ALL: [Self; 3] = [Self::NothingCounted, Self::NotFinite, Self::TooFewPerChannel];
+
+    /// The sentence for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NothingCounted => "nothing is counted: every item is masked or ignored",
+            Self::NotFinite => "a gradient is not finite",
+            Self::TooFewPerChannel => "more than 1 value per channel needed: a channel has fewer active ones",
+        }
+    }
 }
 
 /// An elementwise operation; only these are fused into chains.

@@ -76,6 +76,7 @@ fn values(op: &Op) -> Vec<String> {
         Op::CrossEntropy { ignore_index } | Op::CrossEntropyGrad { ignore_index } => vec![ignore_index.to_string()],
         Op::Transpose { permutation } => vec![permutation.to_string()],
         Op::Concat { axis } | Op::Gather { axis } | Op::ScatterAdd { axis } => vec![axis.to_string()],
+        Op::Require { reason } => vec![(*reason as u32).to_string()],
         Op::Slice { starts } => vec![starts.to_string()],
         Op::Pad { before, value } => vec![before.to_string(), scalar(*value)],
         Op::Sgd(sgd) => vec![

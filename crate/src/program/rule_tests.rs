@@ -426,6 +426,17 @@ fn indices_name_something() {
     refused!(gather(&[4, 5], &[2], &[2, 4], 1), "is f32[4,2]");
     refused!(gather(&[0, 5], &[2], &[2, 5], 0), "nothing that an index could name");
     refused!(gather(&[1; 8], &[1, 1], &[1; 8], 0), "too high a rank");
+    let require = |condition, dims: &'static [u32], to: &'static [u32], reason: u32| {
+        move |w: &mut Writer| {
+            let (x, ok) = (w.input(I32, &[2, 3]), w.input(condition, dims));
+            w.op("require", &[(I32, to)], &[x, ok], &[A::W(reason)]);
+        }
+    };
+    accepted(require(BOOL, &[], &[2, 3], 2));
+    refused!(require(BOOL, &[1], &[2, 3], 0), "the condition is bool[1], not bool[]");
+    refused!(require(I32, &[], &[2, 3], 0), "the condition is i32[], not bool[]");
+    refused!(require(BOOL, &[], &[3, 2], 0), "output 0 is declared i32[3,2] and is i32[2,3]");
+    refused!(require(BOOL, &[], &[2, 3], 3), "there is no reason 3");
     let scatter = |dy: &'static [u32], to: &'static [u32]| {
         move |w: &mut Writer| {
             let (x, indices) = (w.input(F32, dy), w.input(I32, &[2]));

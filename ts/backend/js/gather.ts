@@ -1,10 +1,11 @@
 /**
  * Taking slices along one axis by index, and adding them back. Both see their tensors as [outer, axis, inner]; an index
- * outside the axis is an error of the data, never a read beyond the array.
+ * outside the axis is an error of the data, never a read beyond the array. So is a condition that does not hold.
  */
 
 import type { TypedArray } from '../../dtype.ts'
 import { TilegradError } from '../../errors.ts'
+import { REASONS } from '../../program/opcodes.ts'
 import { type Shape, numel } from '../../shape.ts'
 import type { Call, Kernels } from './kernel.ts'
 
@@ -57,5 +58,11 @@ function scatterAdd({ name, inputs, outputs, attributes }: Call): void {
   if (total !== out.data) out.data.set(total)
 }
 
+/** x where the condition holds. */
+function require({ name, inputs, outputs, attributes }: Call): void {
+  if (inputs[1]!.data[0] === 0) throw new TilegradError('ERR_ARGUMENT', `${name}: ${REASONS[attributes[0]!]}`)
+  outputs[0]!.data.set(inputs[0]!.data)
+}
+
 /** Kernels of this file. */
-export const GATHER: Pick<Kernels, 'gather' | 'scatterAdd'> = { gather, scatterAdd }
+export const GATHER: Pick<Kernels, 'gather' | 'scatterAdd' | 'require'> = { gather, scatterAdd, require }

@@ -79,6 +79,12 @@ impl Engine {
                 scatter_add(cpu, along, to.dtype, on.input(0)?, on.input(1)?, on.output(0)?)
                     .map_err(|bad| outside("index", bad))?;
             }
+            Op::Require { reason } => {
+                if on.input::<u32>(1)?.first() == Some(&0) {
+                    return Err(Error::Argument(reason.text().into()));
+                }
+                assign(cpu, on.output(0)?, on.input(0)?);
+            }
             Op::SquaredNorm => {
                 let norm = self.lists.slices(on.inputs_from(0), |tensors| squared_norm(cpu, tensors))?;
                 on.output(0)?.fill(norm);

@@ -63,7 +63,7 @@ pub(super) fn checked(
 ) -> Result<Prepared> {
     if indices.numel > 0 {
         prepared.calls.insert(0, check(target, indices, size, ignore)?);
-        prepared.check = Some(Check { what, size });
+        prepared.check = Some(Check::Range { what, size });
     }
     Ok(prepared)
 }
@@ -98,6 +98,6 @@ mod tests {
         };
         assert_eq!(prepare(0), Prepared::default());
         let some = prepare(1);
-        assert_eq!((some.calls.len(), some.check), (1, Some(Check { what: "index", size: 10 })));
+        assert_eq!((some.calls.len(), some.check), (1, Some(Check::Range { what: "index", size: 10 })));
     }
 }

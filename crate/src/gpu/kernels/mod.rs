@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Class, Traits};
 use crate::plan::{Fused, Kernel, Step, StepKind};
 use crate::program::Op;
+use crate::program::op::Reason;
 pub use chain::{limits, limits_after, limits_before};
 use shader::{Aligned, Call};
 
@@ -59,13 +60,18 @@ pub struct Prepared {
     pub check: Option<Check>,
 }
 
-/// A check of data that only the device can make.
+/// A check of data that only the device can make. It writes `[1 if it fails, position, index]` to the step's fault cell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Check {
-    /// What is checked: `index` or `target`.
-    pub what: &'static str,
-    /// They must lie in `[0, size)`.
-    pub size: usize,
+pub enum Check {
+    /// Indices must lie in a range.
+    Range {
+        /// What they are: `index` or `target`.
+        what: &'static str,
+        /// They must lie in `[0, size)`.
+        size: usize,
+    },
+    /// A condition must hold.
+    Condition(Reason),
 }
 
 impl From<Vec<Call>> for Prepared {
@@ -123,6 +129,7 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::Pad { before, value } => shape::pad(kernel, before, *value, target),
         Op::Gather { axis } => gather::gather(kernel, *axis as usize, target),
         Op::ScatterAdd { axis } => gather::scatter_add(kernel, *axis as usize, target),
+        Op::Require { reason } => gather::require(kernel, *reason, target),
         Op::SquaredNorm => optim::squared_norm(kernel, target),
         Op::Sgd(rule) => optim::sgd(kernel, rule, target),
         Op::AdamW(rule) => optim::adamw(kernel, rule, target),

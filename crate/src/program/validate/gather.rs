@@ -1,13 +1,18 @@
 //! `gather` and `scatterAdd` along one axis: that axis of the large tensor stands where the small one has the dimensions of
 //! the indices (NumPy's `take`). Indices are data: kernels check and clamp them, so there must be something to clamp to.
+//! `require` gives its operand, if a condition holds that is data, too.
 
-use super::{Case, Check, of_dtype};
+use super::{Case, Check, of_dtype, of_type};
 use crate::dtype::Dtype;
 use crate::program::{Op, Register};
 use crate::shape::Dims;
 
 pub(super) fn check(case: &Case) -> Check {
     let (operand, indices) = (case.operand(0)?, case.operand(1)?);
+    if let Op::Require { .. } = case.op {
+        of_type("the condition", indices, Dtype::Bool, &[])?;
+        return case.gives(0, operand.dtype, &operand.dims);
+    }
     of_dtype("indices", indices, Dtype::I32)?;
     let result = case.result(0)?;
     match *case.op {

@@ -10,12 +10,13 @@ mod sort;
 mod tests;
 
 use super::indices::checked;
-use super::shader::{Builder, Call, Memory, SOFTWARE_ROUNDS, Type};
-use super::{Prepared, Target, input, output};
+use super::shader::{Builder, Call, Memory, SOFTWARE_ROUNDS, Type, Word};
+use super::{Check, Prepared, Target, input, output, shape};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::gpu::Class;
 use crate::plan::{Kernel, Operand};
+use crate::program::op::Reason;
 
 /// Slices that an invocation adds up in one dispatch at most: so many take a fraction of a second, after which a watchdog
 /// might look.
@@ -115,6 +116,20 @@ fn is_direct(indices: usize, elements: usize, target: Target) -> bool {
         Class::Software => (1 << 17, usize::MAX),
     };
     indices <= 16 || indices <= depth && indices.saturating_mul(elements) <= most
+}
+
+/// `[x, ok]`: x; a fault unless ok is true.
+pub(super) fn require(kernel: &Kernel, reason: Reason, target: Target) -> Result<Prepared> {
+    let (x, ok, y) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
+    let mut b = Builder::new(target.traits, "require").masked();
+    b.buffer("ok", Memory::Operand(*ok), Type::U32);
+    b.buffer("cells", Memory::Faults, Type::U32);
+    b.word("cell", "u32", Word::Cell);
+    let main = "if (local == 0u) { cells_set(p.cell, select(0u, 1u, ok(0u) == 0u)); }";
+    let mut prepared = shape::copy(x, y, target)?;
+    prepared.calls.insert(0, b.finish(1, [1, 1, 1], main)?);
+    prepared.check = Some(Check::Condition(reason));
+    Ok(prepared)
 }
 
 /// Positions in the order of their indices, and where those of each index begin.

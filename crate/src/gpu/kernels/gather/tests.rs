@@ -1,3 +1,4 @@
+use super::super::Check;
 use super::super::canary::{Arena, kernel, prepare, words};
 use super::super::testing::{Lab, Settings, operand, validate};
 use crate::cpu::gather::{self as cpu, Axis};
@@ -5,6 +6,7 @@ use crate::cpu::{Cpu, Isa, Pool};
 use crate::dtype::Dtype;
 use crate::gpu::{Class, Traits};
 use crate::program::Op;
+use crate::program::op::Reason;
 
 fn processor() -> Cpu {
     Cpu { isa: Isa::detect(), pool: Pool::new(1).unwrap() }
@@ -117,8 +119,25 @@ fn bad_indices_are_reported_and_reach_nothing() {
         let step = kernel(op, &[Some(x), Some(k)], &[y]);
         arena.run(&mut lab, &step, Settings::default());
         let prepared = prepare(&step, &Traits::software());
-        let check = prepared.check.unwrap();
-        assert_eq!((check.what, check.size), ("index", 3));
+        assert_eq!(prepared.check, Some(Check::Range { what: "index", size: 3 }));
+    }
+}
+
+#[test]
+fn what_a_condition_is_required_for_is_copied_whether_it_holds_or_not() {
+    let Some(mut lab) = Lab::open() else { return };
+    let reason = Reason::NotFinite;
+    for (size, shift) in [(0, 0), (1, 0), (1, 1), (67, 0), (67, 1), (4096, 0)] {
+        for ok in [0, 1] {
+            let mut arena = Arena::default();
+            let values: Vec<u32> = (0..size).map(|i| i | 0x7f80_0000).collect();
+            let x = arena.read(Dtype::F32, &[size], &values, shift);
+            let holds = arena.read(Dtype::Bool, &[], &[ok], shift);
+            let y = arena.written(Dtype::F32, &[size]);
+            let step = kernel(Op::Require { reason }, &[Some(x), Some(holds)], &[y]);
+            assert_eq!(words(&arena.run(&mut lab, &step, Settings::default()), &y), values);
+            assert_eq!(prepare(&step, &Traits::software()).check, Some(Check::Condition(reason)));
+        }
     }
 }
 
@@ -134,6 +153,11 @@ fn texts_are_valid_and_know_no_sizes() {
                 let steps = [
                     kernel(Op::Gather { axis: 0 }, &[Some(large), Some(k)], &[small]),
                     kernel(Op::ScatterAdd { axis: 0 }, &[Some(small), Some(k)], &[large]),
+                    kernel(
+                        Op::Require { reason: Reason::NotFinite },
+                        &[Some(small), Some(operand(Dtype::Bool, &[], 0))],
+                        &[small],
+                    ),
                 ];
                 let calls: Vec<_> = steps.iter().flat_map(|step| prepare(step, &traits).calls).collect();
                 calls.iter().for_each(validate);

@@ -164,7 +164,7 @@ fn the_first_bad_target_is_reported() {
                 let mut targets = vec![2; 1000];
                 (targets[0], targets[500], targets[700]) = (-100, bad, -7);
                 let case = Case::new(grad, -100, 3, &logits(1000, 3), &targets);
-                assert_eq!(case.prepared(class, &lab.traits).check, Some(Check { what: "target", size: 3 }));
+                assert_eq!(case.prepared(class, &lab.traits).check, Some(Check::Range { what: "target", size: 3 }));
                 assert_eq!(case.run(&mut lab, class).cell, [1, 500, bad as u32]);
             }
         }

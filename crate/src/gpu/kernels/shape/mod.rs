@@ -17,7 +17,7 @@ pub(super) use pad::pad;
 
 use super::{Prepared, Target, input, output};
 use crate::error::Result;
-use crate::plan::Kernel;
+use crate::plan::{Kernel, Operand};
 use crate::shape::strides;
 use copy::View;
 
@@ -32,6 +32,13 @@ pub(super) fn assign(kernel: &Kernel, target: Target) -> Result<Prepared> {
 /// `[target, source]`: target += source.
 pub(super) fn add_into(kernel: &Kernel, target: Target) -> Result<Prepared> {
     flat::in_place("add_into", input(kernel, 0)?, input(kernel, 1)?, true, target)
+}
+
+/// y ← x, elements in order.
+pub(super) fn copy(x: &Operand, y: &Operand, target: Target) -> Result<Prepared> {
+    let mut view = View::default();
+    view.push(x.numel, 1);
+    copy::collect("copy", &view, x, y, target)
 }
 
 /// Dimension `i` of the result is dimension `permutation[i]` of the operand.
