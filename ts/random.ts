@@ -7,7 +7,7 @@
  */
 
 import { expected } from './errors.ts'
-import { refuseTracing } from './program/tracing.ts'
+import { refuseTracing, takeBack } from './program/tracing.ts'
 
 /** Sites of the library's own generators. */
 export const SITES = { init: 0xffff_0000, shuffle: 0xffff_0001, user: 0xffff_0002 } as const
@@ -58,6 +58,7 @@ export function seedWords(): readonly [number, number] {
 export function nextDraw(site: number): number {
   const draw = draws.get(site) ?? 0
   draws.set(site, draw + 1)
+  takeBack(() => draws.set(site, draw))
   return draw
 }
 

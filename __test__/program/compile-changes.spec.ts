@@ -5,7 +5,7 @@
 
 import type { ExecutionContext } from 'ava'
 
-import { type Device, Parameter, type Scalar, type Tensor, compile, full, manualSeed, nn, optim, rand, randn, scalar, tensor } from '../../ts/index.ts' // prettier-ignore
+import { type Device, Parameter, type Scalar, type Tensor, type TilegradError, compile, full, manualSeed, nn, optim, rand, randn, scalar, tensor, train } from '../../ts/index.ts' // prettier-ignore
 import { agree, read } from '../helpers/compiled.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { codeOf } from '../helpers/errors.ts'
@@ -192,6 +192,53 @@ onDevices('a scalar that is refused is refused before the run has any effect', a
   k.value = 2
   step(x)
   t.deepEqual(await values(w), [-0.5])
+})
+
+onDevices('a run that a schedule ends has had no effect', async (t, device) => {
+  const [v, w] = [new Parameter([1], { device }), new Parameter([1], { device })]
+  let broken: (() => number) | null = null
+  const first = new optim.SGD([v], { lr: (step) => step + 1 })
+  const second = new optim.SGD([w], { lr: (step) => (broken === null ? 10 * step : broken()) })
+  const acc = new train.GradientAccumulator(second)
+  const step = compile((x: Tensor) => {
+    const drawn = [rand([1], { device }), randn([1], { device })]
+    v.mul(x).sum().backward()
+    first.step()
+    first.zeroGrad()
+    first.step()
+    acc.add({ sum: w.mul(x).sum(), count: full([], 1, { device }) })
+    second.step()
+    return drawn
+  })
+  const x = tensor([1], { device })
+  // Copies that are read later: other tests draw from the same generator while this one waits.
+  const state = (): unknown => [[v, w, w.grad!].map((y) => y.mul(1)), first.lr, second.lr, acc.microBatches]
+  const refusal = new RangeError('no')
+  const ways = [
+    () => {
+      throw refusal
+    },
+    () => NaN,
+  ]
+  manualSeed(5)
+  step(x)
+  const states = [state()]
+  for (const way of ways) {
+    broken = way
+    const error = t.throws(() => step(x))
+    if (way === ways[0]) t.is(error, refusal)
+    else t.is((error as TilegradError).code, 'ERR_ARGUMENT')
+    broken = null
+    states.push(state())
+  }
+  t.deepEqual(step.stats().signatures.map(({ runs }) => runs), [0, 1]) // prettier-ignore
+  const drawn = step(x)
+  states.push(state())
+  manualSeed(5)
+  const eager = [0, 1].map(() => [rand([1], { device }), randn([1], { device })])
+  const before = [[[0], [1], [1]], 3, 10, 1]
+  t.deepEqual(await read(states), [before, before, before, [[[-3], [-19], [2]], 5, 20, 2]])
+  t.deepEqual(await read(drawn), await read(eager[1]))
 })
 
 onDevices('random numbers are drawn anew in each run, in the order of eager code', async (t, device) => {

@@ -5,7 +5,7 @@
 
 import { TilegradError, expected, show } from '../errors.ts'
 import type { TypedArray } from '../dtype.ts'
-import { hostEffect, refuseTracing } from '../program/tracing.ts'
+import { hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
 import type { Value } from '../program/value.ts'
 import { Tensor } from '../tensor.ts'
 import { Slab } from './slab.ts'
@@ -86,8 +86,10 @@ export abstract class Optimizer {
     // All are checked before the first is applied.
     const gradients = this.slabs.map((slab) => slab.gradients())
     hostEffect(() => {
-      this.#rate = this.#lrAt(this.#step)
-      this.#step++
+      const step = this.#step
+      this.#rate = this.#lrAt(step)
+      this.#step = step + 1
+      takeBack(() => (this.#step = step))
     })
     this.slabs.forEach((slab, i) => {
       const { values, segments } = gradients[i]!

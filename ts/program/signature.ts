@@ -14,6 +14,7 @@ import type { Cell } from './cell.ts'
 import { Fields } from './fields.ts'
 import type { Recorder } from './record.ts'
 import type { Capture, CellSource, Run, Source, Trace } from './trace.ts'
+import { allOrNothing } from './tracing.ts'
 import { Storage, Value } from './value.ts'
 
 /** A result of the program: what it is, and the memory it shares. */
@@ -172,44 +173,48 @@ export class Signature {
     return tensor.requiresGrad && (this.#outside.has(tensor) || this.#outsideCells.has(tensor.gradientCell))
   }
 
-  /** Runs the program and gives the function's result. */
+  /** Runs the program and gives the function's result. What throws before it runs leaves everything as it was. */
   run(tensors: readonly Tensor[]): unknown {
-    const recorder = this.#recorder
     const run: Run = { tensors, supplied: [], scalars: this.#scalars.slice() }
     for (const check of this.#checks) check()
     // Whatever is pending was asked for before.
-    recorder?.settleWork()
-    this.runs++
+    this.#recorder?.settleWork()
     try {
-      for (const effect of this.#effects) effect(run)
-      const bound: Value[] = []
-      const slots: number[] = []
-      for (const source of this.#inputs) {
-        const value = source(run)!
-        bound.push(value)
-        slots.push(value.slot)
-      }
-      // Asked for now: arguments may be disposed of, and cells hold something else, before they are handed on.
-      const passed = this.#passed.map((source) => source(run)!)
-      const groups: (Storage | undefined)[] = new Array<Storage | undefined>(this.#groups)
-      const outputs: Value[] = []
-      for (const { value, view, group } of this.#outputs) {
-        const storage = view === null ? (groups[group] ??= new Storage()) : view(run)!.storage
-        outputs.push(new Value(value.recorder, value.dtype, value.shape, storage))
-      }
-      if (recorder !== null && this.#program >= 0) recorder.run(this.#program, slots, outputs, run.scalars)
-      for (const i of this.#changed) bound[i]!.storage.version++
+      const left = allOrNothing(() => this.#start(run))
+      this.runs++
       // Each receiver has an owner of its own; the one that a value starts with goes at the end.
-      const left: Left = { outputs, passed }
-      for (const value of passed) value.retain()
+      for (const value of left.passed) value.retain()
       for (const after of this.#aftermath) after(run, left)
       const result = this.#result(left)
-      for (const value of passed) value.release()
-      for (const value of outputs) value.release()
+      for (const value of left.passed) value.release()
+      for (const value of left.outputs) value.release()
       return result
     } finally {
       for (const value of run.supplied) value.release()
     }
+  }
+
+  /** Lets the effects happen, binds and hands over. */
+  #start(run: Run): Left {
+    for (const effect of this.#effects) effect(run)
+    const bound: Value[] = []
+    const slots: number[] = []
+    for (const source of this.#inputs) {
+      const value = source(run)!
+      bound.push(value)
+      slots.push(value.slot)
+    }
+    // Asked for now: arguments may be disposed of, and cells hold something else, before they are handed on.
+    const passed = this.#passed.map((source) => source(run)!)
+    const groups: (Storage | undefined)[] = new Array<Storage | undefined>(this.#groups)
+    const outputs: Value[] = []
+    for (const { value, view, group } of this.#outputs) {
+      const storage = view === null ? (groups[group] ??= new Storage()) : view(run)!.storage
+      outputs.push(new Value(value.recorder, value.dtype, value.shape, storage))
+    }
+    if (this.#recorder !== null && this.#program >= 0) this.#recorder.run(this.#program, slots, outputs, run.scalars)
+    for (const i of this.#changed) bound[i]!.storage.version++
+    return { outputs, passed }
   }
 
   /** Frees the program. */

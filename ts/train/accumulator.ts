@@ -12,7 +12,7 @@ import { full } from '../ops/creation.ts'
 import type { Parts } from '../ops/loss.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
 import { Cell } from '../program/cell.ts'
-import { hostEffect, refuseTracing } from '../program/tracing.ts'
+import { hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
 import { keep, scope } from '../scope.ts'
 import { showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -86,7 +86,7 @@ export class GradientAccumulator {
       this.#count.tensor = keep(before === null ? count.detach() : add(before, count))
       before?.dispose()
     })
-    hostEffect(() => this.#microBatches++)
+    hostEffect(() => this.#counted(this.#microBatches + 1))
   }
 
   /**
@@ -122,8 +122,14 @@ export class GradientAccumulator {
     this.optimizer.zeroGrad()
     count.dispose()
     this.#count.tensor = null
-    hostEffect(() => (this.#microBatches = 0))
+    hostEffect(() => this.#counted(0))
     return result
+  }
+
+  #counted(microBatches: number): void {
+    const before = this.#microBatches
+    this.#microBatches = microBatches
+    takeBack(() => (this.#microBatches = before))
   }
 
   /** What the window has added up. One norm and one count decide over all of it, so it lives in one place. */
