@@ -74,7 +74,10 @@ onDevices('the same tensor twice, and a view beside what it shows, share their m
     const storages = all.map(({ value }) => value.storage)
     t.deepEqual(storages.map((s) => storages.indexOf(s)), [0, 0, 0, 0, 4, 4]) // prettier-ignore
     t.is(storages[4], x.value.storage)
+    // As in eager code: the same tensor twice is one, and what only shares its memory another.
+    t.deepEqual(all.map((y) => all.indexOf(y)), [0, 0, 2, 3, 4, 5]) // prettier-ignore
     all[0]!.dispose()
+    t.true(all[1]!.disposed)
     t.deepEqual(await values(all[3]), [2, 4])
   }
 })

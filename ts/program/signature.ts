@@ -30,6 +30,8 @@ interface Output {
 interface Left {
   readonly outputs: readonly Value[]
   readonly passed: readonly Value[]
+  /** Handles among the results, by number: a tensor that is returned twice is one tensor. */
+  readonly handles: Tensor[]
 }
 
 /** Gives a value of a run. */
@@ -214,7 +216,7 @@ export class Signature {
     }
     if (this.#recorder !== null && this.#program >= 0) this.#recorder.run(this.#program, slots, outputs, run.scalars)
     for (const i of this.#changed) bound[i]!.storage.version++
-    return { outputs, passed }
+    return { outputs, passed, handles: [] }
   }
 
   /** Frees the program. */
@@ -233,6 +235,7 @@ class Outputs {
   readonly passed: Source[] = []
   readonly #trace: Trace
   readonly #places = new Map<Value, Place>()
+  readonly #returned = new Map<Tensor, Result>()
   readonly #storages = new Map<Storage, Pick<Output, 'view' | 'group'>>()
 
   constructor(trace: Trace) {
@@ -302,18 +305,24 @@ class Outputs {
   }
 
   #tensor(tensor: Tensor): Result {
+    const known = this.#returned.get(tensor)
+    if (known !== undefined) return known
+    const position = this.#returned.size
     const { device } = tensor
     const place = this.#place(tensor, tensor.value)
     // What backward() has been through needs no way back.
     const open = tensor.requiresGrad && !(tensor.node?.released ?? false)
-    return (left) => {
-      const result = new Tensor(device, place(left).retain())
+    const make = (left: Left): Tensor => {
+      const made = new Tensor(device, place(left).retain())
       if (open) {
-        result.node = Node.compiled()
-        result.requiresGrad = true
+        made.node = Node.compiled()
+        made.requiresGrad = true
       }
-      return result
+      return made
     }
+    const result: Result = (left) => (left.handles[position] ??= make(left))
+    this.#returned.set(tensor, result)
+    return result
   }
 
   #place(tensor: Tensor, value: Value): Place {
