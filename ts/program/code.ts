@@ -7,6 +7,7 @@
 import type { Dtype } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
 import { MAX_ELEMENTS, type Shape, showShape } from '../shape.ts'
+import { arranged } from './late.ts'
 import { DTYPE_CODES, NONE, OPCODES, OPCODE_NAMES, type Opcode } from './opcodes.ts'
 import type { Recorder } from './record.ts'
 import type { Trace } from './trace.ts'
@@ -134,6 +135,37 @@ export class Code {
     const count = this.#length - start
     this.#words[start] = (op.code | (count << 16)) >>> 0
     this.instructions++
+  }
+
+  /**
+   * Exchanges placeholders for what they stand for, and puts the instructions into an order in which everything is
+   * defined before it is used.
+   *
+   * @param meant what each placeholder stands for
+   * @param bound the values of the inputs
+   */
+  arrange(meant: ReadonlyMap<Value, Value>, bound: readonly Value[]): void {
+    const first = new Map<Storage, number>()
+    const shared = new Map<number, number>()
+    for (const { storage, register } of bound) {
+      const known = first.get(storage)
+      if (known === undefined) first.set(storage, register)
+      else shared.set(register, known)
+    }
+    const numbers = new Map([...meant].map(([late, value]) => [late.register, value.register]))
+    const { words, registers, instructions } = arranged(this.words, numbers, shared)
+    this.#words = words
+    this.#length = words.length
+    this.instructions = instructions
+    const values = this.registers
+    this.registers = []
+    values.forEach((value, register) => {
+      if (numbers.has(register)) return
+      if (value !== null) value.register = registers[register]!
+      this.registers[registers[register]!] = value
+    })
+    for (const value of bound) value.register = registers[value.register]!
+    for (const late of meant.keys()) late.register = registers[late.register]!
   }
 
   /** Declares a register as an output of the program. */

@@ -113,6 +113,7 @@ export class Signature {
             run.tensors[i]!.dispose(),
       ),
     ]
+    trace.arrange()
     this.#outputs = outputs.list
     this.#groups = outputs.groups
     this.#passed = outputs.passed

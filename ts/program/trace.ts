@@ -92,6 +92,8 @@ export class Trace {
   readonly #inside = new Set<Tensor>()
   /** Handles of the function's own on tensors from outside. */
   readonly #standIns = new Set<Tensor>()
+  /** Values that are used before they are defined, with what they stand for. */
+  readonly #late = new Map<Value, Value | null>()
   readonly #firstNode = nodeCount()
   #recorder: Recorder | null = null
   #supplies = 0
@@ -270,6 +272,37 @@ export class Trace {
       run.scalars[index] = give()
     })
     return 0
+  }
+
+  /**
+   * A value that is used before what it stands for has been recorded: see {@link define}. Its dtype is f32 or f64.
+   *
+   * @param like a value of the same dtype and shape
+   */
+  late(like: Value): Value {
+    const { recorder, dtype, shape } = like
+    const placeholder = recorder.emit('full', [], { dtype, shape }, [0])
+    this.#late.set(placeholder, null)
+    return placeholder
+  }
+
+  /** Says what a late value stands for. */
+  define(late: Value, value: Value): void {
+    // It may come from outside, and nothing else use it.
+    if (value.epoch !== this.code.epoch) this.code.bind(value)
+    this.#late.set(late, value)
+  }
+
+  /** Puts everything into order, once all is recorded. */
+  arrange(): void {
+    if (this.#late.size === 0) return
+    const meant = new Map<Value, Value>()
+    for (const [late, value] of this.#late) {
+      if (value === null)
+        throw new TilegradError('ERR_INTERNAL', `compile(${this.#name}): a late value was never defined`)
+      meant.set(late, value)
+    }
+    this.code.arrange(meant, this.inputs)
   }
 
   /** Something that happens on the host in each run. */
