@@ -136,6 +136,41 @@ onDevices('a gradient that was there is that of another parameter too: each gets
   t.deepEqual([await values(v.grad), await values(w.grad)], [[3], [5]])
 })
 
+onDevices('one tensor as the gradient of two parameters, by hand: outside, inside, sometimes', async (t, device) => {
+  const make = () => {
+    const [v, w] = [new Parameter([1], { device }), new Parameter([2], { device })]
+    const optimizer = new optim.SGD([v, w], { lr: 1 })
+    const back = (x: Tensor): void => v.mul(3).add(w.mul(x)).sum().backward()
+    return { v, w, optimizer, back }
+  }
+  type Made = ReturnType<typeof make>
+  const inside: Record<string, (of: Made, x: Tensor) => void> = {
+    accumulate: ({ back }, x) => back(x),
+    replace: ({ optimizer, back }, x) => (optimizer.zeroGrad(), back(x)),
+    give: ({ v, w }, x) => (v.grad = w.grad = x.mul(2)),
+    giveAnew: ({ v, w, optimizer }, x) => (optimizer.zeroGrad(), (v.grad = w.grad = x.mul(2))),
+    giveAndAdd: ({ v, w, back }, x) => ((v.grad = w.grad = x.mul(2)), back(x)),
+  }
+  const outside: Record<string, (of: Made) => void> = {
+    share: ({ v, w }) => (w.grad = v.grad),
+    part: ({ v, w }) => (w.grad = v.grad!.detach()),
+    leave: () => undefined,
+  }
+  for (const [name, step] of Object.entries(inside)) {
+    const [a, b] = [make(), make()]
+    const compiled = compile((x: Tensor) => step(a, x))
+    let round = 0
+    for (const between of ['leave', 'share', 'part', 'share', 'share', 'part', 'leave']) {
+      const x = tensor([++round], { device })
+      compiled(x)
+      step(b, x)
+      for (const of of [a, b]) outside[between]!(of)
+      const state = async ({ v, w }: Made): Promise<unknown> => [await values(v.grad), await values(w.grad), v.grad === w.grad] // prettier-ignore
+      t.deepEqual(await state(a), await state(b), `${name}, then ${between}`)
+    }
+  }
+})
+
 onDevices('a captured tensor that has been disposed: ERR_DISPOSED, and its program is dropped', async (t, device) => {
   let w = tensor([2], { device })
   const f = compile((x: Tensor) => x.mul(w))

@@ -32,6 +32,10 @@ interface Left {
   readonly passed: readonly Value[]
   /** Handles among the results, by number: a tensor that is returned twice is one tensor. */
   readonly handles: Tensor[]
+  /** What cells hold from now on, by what the function has left there: two cells may hold one tensor. */
+  readonly held: Map<Tensor, Tensor>
+  /** What has been there before and stays: nobody else is to change or free it. */
+  readonly staying: Set<Tensor>
 }
 
 /** Gives a value of a run. */
@@ -46,6 +50,8 @@ type Result = (left: Left) => unknown
 interface CellGuard {
   readonly cell: CellSource
   readonly entry: Value | null
+  /** The first of the guards whose cell held the same tensor: another one must not hold it. */
+  readonly first: number
 }
 
 const programs = new FinalizationRegistry<{
@@ -122,7 +128,11 @@ export class Signature {
     this.#looked = [...trace.looked]
     this.#checks = trace.checks
     // Those that the function has looked at.
-    this.#cells = [...trace.cells.values()].flatMap(({ cell, entry }) => (entry === undefined ? [] : [{ cell, entry }]))
+    const looked = [...trace.cells.values()].filter(({ entry }) => entry !== undefined)
+    this.#cells = looked.map(({ cell, entry, proxy }, i) => {
+      const first = proxy === null ? i : looked.findIndex((other) => other.proxy === proxy)
+      return { cell, entry: entry ?? null, first }
+    })
     this.#same = [...trace.sources.values()].flatMap(([first, ...others]) =>
       others.map((other) => [first!, other] as const),
     )
@@ -161,14 +171,28 @@ export class Signature {
       if (wanted === null ? this.#isOutside(tensors[i]!) : wanted !== tensors[i]) return 'no'
     }
     const run: Run = { tensors, supplied: [], scalars: [] }
-    for (const { cell, entry } of this.#cells) {
-      const held = cell(run).held?.heldValue ?? null
-      if ((held === null) !== (entry === null)) return 'no'
-      if (held !== null && entry !== null && !alike(held, entry)) return 'no'
-    }
+    if (!this.#fitCells(run)) return 'no'
     for (const [a, b] of this.#same) if (a(run) !== b(run)) return 'no'
     if (this.#defaultDevice !== null && this.#defaultDevice !== defaultDevice()) return 'no'
     return this.#fields.unchanged() ? 'yes' : 'no'
+  }
+
+  /** Whether cells hold what they did: nothing, or something alike, and the same tensor where they did. */
+  #fitCells(run: Run): boolean {
+    const found: (Tensor | null)[] = []
+    const different = new Set<Tensor>()
+    for (const { cell, entry, first } of this.#cells) {
+      const { held } = cell(run)
+      const value = held?.heldValue ?? null
+      if ((value === null) !== (entry === null)) return false
+      if (held !== null && value !== null && entry !== null) {
+        if (!alike(value, entry)) return false
+        if (first < found.length ? found[first] !== held : different.has(held)) return false
+        different.add(held)
+      }
+      found.push(held)
+    }
+    return true
   }
 
   /** Whether the gradient of an argument is one that the function also reaches from outside. */
@@ -217,7 +241,7 @@ export class Signature {
     }
     if (this.#recorder !== null && this.#program >= 0) this.#recorder.run(this.#program, slots, outputs, run.scalars)
     for (const i of this.#changed) bound[i]!.storage.version++
-    return { outputs, passed, handles: [] }
+    return { outputs, passed, handles: [], held: new Map(), staying: new Set() }
   }
 
   /** Frees the program. */
@@ -280,9 +304,9 @@ class Outputs {
       if (current === null || value === null) {
         if (use.written === undefined && !freed) return []
         return [
-          (run): void => {
+          (run, left): void => {
             const found = cell(run)
-            if (freed) found.held?.dispose()
+            if (freed && found.held !== null && !left.staying.has(found.held)) found.held.dispose()
             found.held = null
           },
         ]
@@ -293,13 +317,21 @@ class Outputs {
       return [
         (run, left): void => {
           const found = cell(run)
-          const next = place(left).retain()
-          const before = found.held?.heldValue ?? null
-          if (stays && before !== null && alike(before, next)) found.held!.replaceValue(next)
-          else {
-            if (freed) found.held?.dispose()
-            found.held = new Tensor(device, next, false)
+          const { held } = found
+          const next = place(left)
+          const before = held?.heldValue ?? null
+          const free = held !== null && !left.staying.has(held)
+          let here = left.held.get(current)
+          if (here === undefined && free && stays && before !== null && alike(before, next)) {
+            held.replaceValue(next.retain())
+            left.staying.add(held)
+            here = held
           }
+          here ??= new Tensor(device, next.retain(), false)
+          left.held.set(current, here)
+          if (here === held) return
+          if (freed && free) held.dispose()
+          found.held = here
         },
       ]
     })

@@ -94,6 +94,8 @@ export class Trace {
   readonly #standIns = new Set<Tensor>()
   /** Values that are used before they are defined, with what they stand for. */
   readonly #late = new Map<Value, Value | null>()
+  /** The function's handles on what cells hold: one that two of them hold is one inside, too. */
+  readonly #entries = new Map<Tensor, Tensor>()
   readonly #firstNode = nodeCount()
   #recorder: Recorder | null = null
   #supplies = 0
@@ -222,10 +224,12 @@ export class Trace {
     const use = this.#use(cell)
     if (use.written !== undefined) return use.written
     if (use.entry === undefined) {
-      const entry = cell.held?.heldValue ?? null
+      const { held } = cell
+      const entry = held?.heldValue ?? null
       use.entry = entry
-      if (entry !== null) {
-        use.proxy = this.#proxy(cell.held!)
+      if (held !== null && entry !== null) {
+        use.proxy = this.#entries.get(held) ?? this.#proxy(held)
+        this.#entries.set(held, use.proxy)
         this.#offer(entry, (run) => use.cell(run).held?.heldValue ?? null)
       }
     }
@@ -358,6 +362,7 @@ export class Trace {
     // What a signature keeps of this leads here, and must not keep the arguments.
     this.#arguments = []
     this.#proxies = []
+    this.#entries.clear()
     this.cells.clear()
   }
 
