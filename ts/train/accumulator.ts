@@ -5,36 +5,88 @@
  */
 
 import { noGrad } from '../autograd/tape.ts'
-import { TilegradError, expected } from '../errors.ts'
-import { add, greater, isFinite, logicalAnd, mul, reciprocal, sqrt, where } from '../ops/elementwise.ts'
+import { TilegradError, checkOptions, expected } from '../errors.ts'
+import {
+  add,
+  clip,
+  div,
+  greater,
+  isFinite,
+  logicalAnd,
+  minimum,
+  mul,
+  reciprocal,
+  sqrt,
+  where,
+} from '../ops/elementwise.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
 import type { Parts } from '../ops/loss.ts'
+import { require } from '../ops/require.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
 import { Cell } from '../program/cell.ts'
-import { hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
+import { checkEach, hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
 import { keep, scope } from '../scope.ts'
-import { showShape } from '../shape.ts'
+import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
+
+/**
+ * How micro-batches weigh: `'exact'` adds sums and divides once by the total count; `'knownTotal'` divides each sum by the
+ * window's total, given in advance; `'microMean'` takes the mean of their means, as recipes that divide the loss by a
+ * number of steps do, where items of small micro-batches count for more.
+ */
+export type AccumulationMode = 'exact' | 'knownTotal' | 'microMean'
+
+/** What a window has added up: the gradient of each parameter that has one, and the count. */
+export interface Window {
+  readonly gradients: readonly Tensor[]
+  readonly count: Tensor
+}
+
+/** Options of {@link GradientAccumulator}. */
+export interface AccumulatorOptions {
+  /** The window's gradient is shortened to this 2-norm, all parameters together. Default: as it is. */
+  readonly clipNorm?: number
+  /** Every element of the window's gradient is held within ± this. Not together with `clipNorm`. Default: as it is. */
+  readonly clipValue?: number
+  /** Default `'exact'`. */
+  readonly mode?: AccumulationMode
+  /**
+   * What to do when the window's gradient is infinite or NaN: `'skip'` (default) changes nothing and says so in `applied`;
+   * `'throw'` changes nothing either, and what the step returns fails with `ERR_ARGUMENT` when it is read.
+   */
+  readonly onNonFinite?: 'skip' | 'throw'
+  /**
+   * Brings together the windows of several workers: called once per step with what this one has added up, before it is
+   * divided, clipped and applied. It gives the sums over all of them, in the same shapes.
+   */
+  readonly reduce?: (window: Window) => Window
+  /** A moving average of the weights that is brought up to date after each step that is applied. */
+  readonly ema?: { update(gate: { readonly ok: Tensor }): void }
+}
 
 /** What one step did, as tensors of one element: reading them is up to the caller. */
 export interface StepResult {
   /** Bool: whether parameters were changed. False when nothing was counted or a gradient was not finite. */
   readonly applied: Tensor
-  /** 2-norm of the window's gradient, all parameters together, after division by the count. */
+  /** 2-norm of the window's gradient, all parameters together, after division by the count and before clipping. */
   readonly norm: Tensor
   /** Items in the window. */
   readonly count: Tensor
 }
 
+/** Small enough to change no norm that matters, and a norm of 0 is not divided by. As PyTorch has it. */
+const CLIP_EPS = 1e-6
+
 /**
- * Adds up the gradients of micro-batches and lets the optimiser step once per window.
+ * Adds up the gradients of micro-batches and lets the optimiser step once per window: clipping, the learning rate's
+ * schedule and the moving average of the weights see windows, never micro-batches.
  *
  * @example
  * ```ts
  * import { nn, optim, randn, tensor, train } from 'tilegrad'
  * const model = new nn.Linear(4, 3)
- * const acc = new train.GradientAccumulator(new optim.AdamW(model.parameters()))
+ * const acc = new train.GradientAccumulator(new optim.AdamW(model.parameters()), { clipNorm: 1 })
  * for (const targets of [[0, 1, 2], [2, 1]]) {
  *   const logits = model.forward(randn([targets.length, 4]))
  *   acc.add(nn.crossEntropy(logits, tensor(targets, { dtype: 'i32' }), { reduction: 'parts' }))
@@ -45,13 +97,31 @@ export interface StepResult {
  */
 export class GradientAccumulator {
   readonly optimizer: Optimizer
+  readonly mode: AccumulationMode
+  readonly #options: AccumulatorOptions
   readonly #count = new Cell()
   #microBatches = 0
+  #total: number | null = null
 
-  constructor(optimizer: Optimizer) {
+  /** @throws `ERR_ARGUMENT` for options that are none */
+  constructor(optimizer: Optimizer, options: AccumulatorOptions = {}) {
     if (typeof optimizer?.step !== 'function')
       throw expected('GradientAccumulator: optimizer', 'an optimiser', optimizer)
+    checkOptions('GradientAccumulator', options)
+    const { clipNorm, clipValue, mode = 'exact', onNonFinite = 'skip', reduce, ema } = options
+    if (clipNorm !== undefined) positive('clipNorm', clipNorm)
+    if (clipValue !== undefined) positive('clipValue', clipValue)
+    if (clipNorm !== undefined && clipValue !== undefined)
+      throw expected('GradientAccumulator: options', 'one of clipNorm and clipValue', 'both')
+    oneOf('mode', mode, ['exact', 'knownTotal', 'microMean'])
+    oneOf('onNonFinite', onNonFinite, ['skip', 'throw'])
+    if (reduce !== undefined && typeof reduce !== 'function')
+      throw expected('GradientAccumulator: reduce', 'a function', reduce)
+    if (ema !== undefined && typeof ema?.update !== 'function')
+      throw expected('GradientAccumulator: ema', 'a moving average of weights', ema)
     this.optimizer = optimizer
+    this.mode = mode
+    this.#options = options
   }
 
   /** Micro-batches in the window so far. */
@@ -60,11 +130,27 @@ export class GradientAccumulator {
     return this.#microBatches
   }
 
+  /** How many items the window will count, for mode `'knownTotal'`. Set it before the first micro-batch of each window. */
+  get total(): number | null {
+    return this.#total
+  }
+
+  set total(total: number | null) {
+    refuseTracing('setting the total of a window', 'set it between the calls')
+    if (this.mode !== 'knownTotal')
+      throw expected('GradientAccumulator.total', `left alone in mode '${this.mode}', which counts by itself`, total)
+    if (total !== null) positive('total', total)
+    if (this.#microBatches > 0)
+      throw expected('GradientAccumulator.total', 'set before the first micro-batch of a window', total)
+    this.#total = total
+  }
+
   /**
    * Runs backward on the sum and counts the items.
    *
    * @param parts sum of the losses and number of items, as losses give with `reduction: 'parts'`
-   * @throws `ERR_SHAPE` unless both have one element; `ERR_DTYPE`, `ERR_DEVICE_MISMATCH` when they differ
+   * @throws `ERR_SHAPE` unless both have one element; `ERR_DTYPE`, `ERR_DEVICE_MISMATCH` when they differ;
+   * `ERR_ARGUMENT` in mode `'knownTotal'` without a {@link total}
    */
   add(parts: Parts): void {
     const { sum, count } = parts ?? {}
@@ -80,7 +166,7 @@ export class GradientAccumulator {
     }
     checkSameDtype('GradientAccumulator.add', sum, count)
     sharedDevice('GradientAccumulator.add', sum, count)
-    sum.backward()
+    this.#backward(sum, count)
     noGrad(() => {
       const before = this.#count.tensor
       this.#count.tensor = keep(before === null ? count.detach() : add(before, count))
@@ -89,10 +175,31 @@ export class GradientAccumulator {
     hostEffect(() => this.#counted(this.#microBatches + 1))
   }
 
+  #backward(sum: Tensor, count: Tensor): void {
+    if (this.mode === 'exact') return sum.backward()
+    scope(() => {
+      const share =
+        this.mode === 'microMean'
+          ? noGrad(() => where(greater(count, 0), reciprocal(count), 0))
+          : number(this.#inverseTotal, count)
+      sum.backward({ gradient: share.reshape(sum.shape) })
+    })
+  }
+
+  readonly #inverseTotal = (): number => {
+    if (this.#total === null) {
+      throw new TilegradError(
+        'ERR_ARGUMENT',
+        "GradientAccumulator.add: mode 'knownTotal' needs the number of items of the window; set total before its first micro-batch",
+      )
+    }
+    return 1 / this.#total
+  }
+
   /**
-   * Divides by the count, lets the optimiser step, and starts a new window. A window may have any number of
+   * Divides by the count, clips, lets the optimiser step, and starts a new window. A window may have any number of
    * micro-batches. With a count of 0 or a gradient that is not finite nothing changes: not the parameters, not the
-   * optimiser's state, not its step counters.
+   * optimiser's state, not its step counters, not the moving average.
    *
    * @throws `ERR_ARGUMENT` when nothing has been added; see {@link flush}
    */
@@ -105,41 +212,129 @@ export class GradientAccumulator {
 
   /** {@link step} for what is left at the end of the data; `null` when there is nothing. */
   flush(): StepResult | null {
-    const count = this.#count.tensor
-    if (count === null) return null
-    const gradients = this.#gradients(count)
+    const added = this.#count.tensor
+    if (added === null) return null
+    const parameters = this.#parameters(added)
+    const before = parameters.map(({ grad }) => grad!)
     const result = noGrad(() =>
       scope(() => {
-        const scale = reciprocal(where(greater(count, 0), count, 1))
+        const { gradients, count } = this.#reduced({ gradients: before, count: added })
         const total = squaredNorm(gradients, count)
-        const applied = logicalAnd(greater(count, 0), isFinite(total))
-        const norm = mul(sqrt(total), scale)
-        this.optimizer.step({ scale, ok: applied })
-        return { applied, norm, count: count.detach() }
+        const finite = isFinite(total)
+        const applied = logicalAnd(greater(count, 0), finite)
+        const mean = this.#scale(count)
+        const norm = mean === null ? sqrt(total) : mul(sqrt(total), mean)
+        const { values, scale } = this.#clipped(gradients, mean, norm)
+        withGradients(before, values, () => this.optimizer.step({ ...(scale !== null && { scale }), ok: applied }))
+        this.#options.ema?.update({ ok: applied })
+        const results = { applied, norm, count: count.detach() }
+        return this.#options.onNonFinite === 'throw' ? required(results, finite) : results
       }),
     )
-    // Only now: a step that throws leaves the window as it was.
     this.optimizer.zeroGrad()
-    count.dispose()
+    added.dispose()
     this.#count.tensor = null
-    hostEffect(() => this.#counted(0))
+    hostEffect(() => this.#counted(0, null))
     return result
   }
 
-  #counted(microBatches: number): void {
-    const before = this.#microBatches
+  /** How far the window is, and its total. */
+  #counted(microBatches: number, total: number | null = this.#total): void {
+    const before = [this.#microBatches, this.#total] as const
     this.#microBatches = microBatches
-    takeBack(() => (this.#microBatches = before))
+    this.#total = total
+    takeBack(() => ([this.#microBatches, this.#total] = before))
   }
 
-  /** What the window has added up. One norm and one count decide over all of it, so it lives in one place. */
-  #gradients(count: Tensor): Tensor[] {
-    return this.optimizer.parameters.flatMap(({ grad }) => {
-      if (grad === null || grad.disposed) return []
+  /** The parameters that the window has gradients for. One norm and one count decide over all of it, so it lives in one place. */
+  #parameters(count: Tensor): Tensor[] {
+    return this.optimizer.parameters.filter(({ grad }) => {
+      if (grad === null || grad.disposed) return false
       sharedDevice('GradientAccumulator', count, grad)
       checkSameDtype('GradientAccumulator', count, grad)
-      return [grad]
+      return true
     })
+  }
+
+  /** The sums over all workers. */
+  #reduced(window: Window): Window {
+    const { reduce } = this.#options
+    if (reduce === undefined) return window
+    const all = reduce(window)
+    const { gradients, count } = all ?? {}
+    const same = (a: unknown, b: Tensor): boolean =>
+      a instanceof Tensor && a.dtype === b.dtype && a.device === b.device && sameShape(a.shape, b.shape)
+    if (
+      !Array.isArray(gradients) ||
+      gradients.length !== window.gradients.length ||
+      !window.gradients.every((g, i) => same(gradients[i], g)) ||
+      !same(count, window.count)
+    ) {
+      throw new TilegradError(
+        'ERR_SHAPE',
+        'GradientAccumulator: reduce has to give { gradients, count } with the shapes, dtypes and device that it was given',
+      )
+    }
+    return all
+  }
+
+  /** What the sums are multiplied by to make a mean; `null` for 1. */
+  #scale(count: Tensor): Tensor | null {
+    switch (this.mode) {
+      case 'exact':
+        return reciprocal(where(greater(count, 0), count, 1))
+      case 'knownTotal':
+        return null
+      case 'microMean':
+        return number(() => 1 / this.#microBatches, count)
+    }
+  }
+
+  /** The gradients that the optimiser is to use, and what it still has to multiply them by; `null` for 1. */
+  #clipped(
+    gradients: readonly Tensor[],
+    mean: Tensor | null,
+    norm: Tensor,
+  ): { readonly values: readonly Tensor[]; readonly scale: Tensor | null } {
+    const { clipNorm, clipValue } = this.#options
+    if (clipValue !== undefined) {
+      const values = gradients.map((g) => clip(mean === null ? g : mul(g, mean), -clipValue, clipValue))
+      return { values, scale: null }
+    }
+    if (clipNorm === undefined) return { values: gradients, scale: mean }
+    const factor = minimum(div(clipNorm, add(norm, CLIP_EPS)), 1)
+    return { values: gradients, scale: mean === null ? factor : mul(mean, factor) }
+  }
+}
+
+/** Lets gradients have other values for a step. When it throws, they have their own again: the window is as it was. */
+function withGradients(gradients: readonly Tensor[], values: readonly Tensor[], step: () => void): void {
+  const changed = gradients.flatMap((gradient, i) => (values[i] === gradient ? [] : [[gradient, values[i]!] as const]))
+  const own = changed.map(([gradient]) => gradient.value.retain())
+  for (const [gradient, { value }] of changed) gradient.replaceValue(value.retain())
+  try {
+    step()
+  } catch (error) {
+    changed.forEach(([gradient], i) => gradient.replaceValue(own[i]!.retain()))
+    throw error
+  } finally {
+    for (const value of own) value.release()
+  }
+}
+
+/** A number that is asked for now, or in each run of a compiled function, as a tensor of one element. */
+function number(give: () => number, { device, dtype }: Tensor): Tensor {
+  checkEach(give)
+  return new Tensor(device, device.recorder.emit('full', [], { dtype, shape: [] }, [give]))
+}
+
+/** Results that fail when they are read, unless the gradient was finite. */
+function required({ applied, norm, count }: StepResult, finite: Tensor): StepResult {
+  const reason = 'a gradient is not finite'
+  return {
+    applied: require(applied, finite, reason),
+    norm: require(norm, finite, reason),
+    count: require(count, finite, reason),
   }
 }
 
@@ -147,4 +342,14 @@ function squaredNorm(gradients: readonly Tensor[], { device, dtype }: Tensor): T
   if (gradients.length === 0) return full([], 0, { device, dtype })
   const values = gradients.map((gradient) => gradient.value)
   return new Tensor(device, device.recorder.emit('squaredNorm', values, { dtype, shape: [] }))
+}
+
+function positive(option: string, x: unknown): void {
+  if (typeof x !== 'number' || !(x > 0 && Number.isFinite(x)))
+    throw expected(`GradientAccumulator: ${option}`, 'a finite number above 0', x)
+}
+
+function oneOf(option: string, given: unknown, allowed: readonly string[]): void {
+  if (!allowed.includes(given as string))
+    throw expected(`GradientAccumulator: ${option}`, allowed.map((name) => `'${name}'`).join(' or '), given)
 }

@@ -2,4 +2,10 @@
 
 import '../ops/methods.ts'
 
-export { GradientAccumulator, type StepResult } from './accumulator.ts'
+export {
+  type AccumulationMode,
+  type AccumulatorOptions,
+  GradientAccumulator,
+  type StepResult,
+  type Window,
+} from './accumulator.ts'
