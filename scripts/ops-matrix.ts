@@ -78,7 +78,9 @@ function section(family: OpcodeFamily): string[] {
 function compositions(): string[] {
   const recorded = new Set(OPS.flatMap((op) => CASES[op].api))
   const methods = Object.keys(tilegrad).filter(
-    (name) => name in tilegrad.Tensor.prototype && typeof Reflect.get(tilegrad, name) === 'function',
+    // What takes a list of tensors is no method of one.
+    (name) =>
+      (name in tilegrad.Tensor.prototype || name === 'stack') && typeof Reflect.get(tilegrad, name) === 'function',
   )
   const losses = Object.keys(tilegrad.nn)
     .filter((name) => /^[a-z]/.test(name))

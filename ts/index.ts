@@ -30,7 +30,9 @@ export {
   softplus,
   tanh,
 } from './ops/activation.ts'
+export { type NormOptions, logSumExp, norm } from './ops/aggregate.ts'
 export type { Operand } from './ops/apply.ts'
+export { split, squeeze, stack, unsqueeze } from './ops/arrange.ts'
 export {
   type CreationOptions,
   type TensorData,
@@ -81,7 +83,7 @@ export {
   sub,
   where,
 } from './ops/elementwise.ts'
-export { gather, scatterAdd } from './ops/gather.ts'
+export { type OneHotOptions, gather, oneHot, scatterAdd } from './ops/gather.ts'
 export { type LinearOptions, linear } from './ops/linear.ts'
 export { type MatmulOptions, matmul } from './ops/matmul.ts'
 export { type Axis, type ReduceOptions, argmax, argmin, max, mean, min, sum, variance } from './ops/reduce.ts'

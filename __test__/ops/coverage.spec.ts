@@ -6,8 +6,8 @@ import { OPCODES } from '../../ts/program/opcodes.ts'
 import { CASES } from '../helpers/cases.ts'
 import { GAPS } from '../gaps.ts'
 
-/** Made of other operations, or of none: their tests stand in the spec files of creation and loss. */
-const ELSEWHERE = ['tensor', 'arange', 'eye', 'randn']
+/** Made of other operations, or of none: their tests stand in the spec files of creation, aggregate and arrange. */
+const ELSEWHERE = 'tensor arange eye randn logSumExp norm oneHot split squeeze stack unsqueeze'.split(' ')
 
 /** Functions of the root that are no operations. */
 const NOT_OPERATIONS = [

@@ -18,5 +18,6 @@ export {
 export { Linear, type LinearLayerOptions } from './linear.ts'
 export { Module, type StateDict, type StateEntry } from './module.ts'
 export { Parameter } from './parameter.ts'
+export { type LearnOptions, Perceptron } from './perceptron.ts'
 export { Sequential } from './sequential.ts'
 export { type CrossEntropyOptions, type Parts, type Reduced, type Reduction, crossEntropy, mse } from '../ops/loss.ts'

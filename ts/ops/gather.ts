@@ -1,10 +1,15 @@
-/** Taking slices of a tensor by index, and adding them back. */
+/** Taking slices of a tensor by index, adding them back, and indices as rows of zeros with a one. */
 
 import { track } from '../autograd/tape.ts'
-import { TilegradError } from '../errors.ts'
-import { type Shape, checkShape, normalizeAxis, sameShape, showShape } from '../shape.ts'
+import { type Dtype, checkDtype } from '../dtype.ts'
+import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { scope } from '../scope.ts'
+import { type Shape, MAX_ELEMENTS, checkShape, normalizeAxis, sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { checkTensor, sharedDevice } from './apply.ts'
+import { arange } from './creation.ts'
+import { cast, equal } from './elementwise.ts'
+import { reshape } from './shape.ts'
 
 /**
  * Slices of `x` along `axis`, in the order of `indices` (NumPy's `take`, ONNX's `Gather`): with axis 0 and a matrix, the
@@ -59,6 +64,46 @@ export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis 
   return track(new Tensor(device, value), 'scatterAdd', [updates], [indices], (dy, [indices]) => [
     gather(dy, indices!, at),
   ])
+}
+
+/** Options of {@link oneHot}. */
+export interface OneHotOptions {
+  /** Element type of the result. Default `'f32'`, what losses and products take. */
+  readonly dtype?: Dtype
+}
+
+/**
+ * For every index a row of `classes` zeros with a one at the index: `[…]` → `[…, classes]`.
+ *
+ * @param indices i32, any shape, each in [0, classes)
+ * @param classes length of the rows; always given, since the largest index is known to the device alone
+ * @throws `ERR_ARGUMENT` when the result is read and an index was out of range; `ERR_SHAPE` at once where there are indices
+ *   and no class
+ *
+ * @example
+ * ```ts
+ * import { oneHot, tensor } from 'tilegrad'
+ * const labels = tensor([2, 0], { dtype: 'i32' })
+ * console.log(await oneHot(labels, 3).array()) // [[0, 0, 1], [1, 0, 0]]
+ * ```
+ */
+export function oneHot(indices: Tensor, classes: number, options: OneHotOptions = {}): Tensor {
+  checkTensor('oneHot', 'indices', indices)
+  checkIndices('oneHot', indices, indices)
+  checkOptions('oneHot', options)
+  const { dtype = 'f32' } = options
+  checkDtype('oneHot', dtype)
+  if (!Number.isInteger(classes) || classes < 0 || classes > MAX_ELEMENTS)
+    throw expected('oneHot: classes', 'a whole number ≥ 0', classes)
+  checkShape('oneHot', [...indices.shape, classes])
+  if (classes === 0 && indices.size > 0)
+    throw new TilegradError('ERR_SHAPE', `oneHot: with 0 classes no index of ${showShape(indices.shape)} is in range`)
+  return scope(() => {
+    const places = arange(classes, { dtype: 'i32', device: indices.device })
+    // Gathering from the places gives the index itself, or the error of one that is out of range.
+    const checked = gather(places, indices)
+    return cast(equal(reshape(checked, [...indices.shape, 1]), places), dtype)
+  })
 }
 
 function checkIndices(op: string, x: Tensor, indices: Tensor): Tensor['device'] {

@@ -6,6 +6,8 @@
 
 import { Tensor } from '../tensor.ts'
 import * as activation from './activation.ts'
+import * as aggregate from './aggregate.ts'
+import * as arrange from './arrange.ts'
 import * as elementwise from './elementwise.ts'
 import * as gather from './gather.ts'
 import * as linear from './linear.ts'
@@ -16,6 +18,8 @@ import * as softmax from './softmax.ts'
 
 // Types of whole modules, and not of an object made here: the methods then keep the functions' documentation.
 type Operations = typeof activation &
+  typeof aggregate &
+  typeof arrange &
   typeof elementwise &
   typeof gather &
   typeof linear &
@@ -53,6 +57,7 @@ const METHODS = [
   'log',
   'log1p',
   'logSoftmax',
+  'logSumExp',
   'logicalAnd',
   'logicalNot',
   'logicalOr',
@@ -64,7 +69,9 @@ const METHODS = [
   'minimum',
   'mul',
   'neg',
+  'norm',
   'notEqual',
+  'oneHot',
   'pad',
   'pow',
   'reciprocal',
@@ -77,12 +84,15 @@ const METHODS = [
   'slice',
   'softmax',
   'softplus',
+  'split',
   'sqrt',
   'square',
+  'squeeze',
   'sub',
   'sum',
   'tanh',
   'transpose',
+  'unsqueeze',
   'variance',
 ] as const satisfies readonly (keyof Operations)[]
 
@@ -95,6 +105,8 @@ export type TensorMethods = { [Name in keyof Chosen]: Method<Chosen[Name]> }
 
 const operations: Operations = {
   ...activation,
+  ...aggregate,
+  ...arrange,
   ...elementwise,
   ...gather,
   ...linear,
