@@ -17,7 +17,7 @@ import {
   tensor,
 } from '../../ts/index.ts'
 import { CASES, type Case, type TestedOpcode } from '../helpers/cases.ts'
-import { mseCases } from '../helpers/cases/loss.ts'
+import { COMPOSED } from '../helpers/cases/composed-loss.ts'
 import { largest } from '../helpers/compare.ts'
 import { type Data, random } from '../helpers/data.ts'
 import { DEVICES, JS, onDevices } from '../helpers/devices.ts'
@@ -78,13 +78,15 @@ for (const [name, row] of Object.entries(CASES)) {
   }
 }
 
-onDevices('the gradient of mse in f32 is that in f64', (t, device) =>
-  compareCases(
-    t,
-    device,
-    mseCases('f32').filter((one) => one.grad),
-  ),
-)
+for (const [name, { cases }] of Object.entries(COMPOSED)) {
+  onDevices(`the gradient of ${name} in f32 is that in f64`, (t, device) =>
+    compareCases(
+      t,
+      device,
+      cases('f32').filter((one) => one.grad && floatPositions(one.inputs).length > 0),
+    ),
+  )
+}
 
 onDevices('gradients of layers beyond a tile, each activation, with and without bias', async (t, device) => {
   let worst = 0

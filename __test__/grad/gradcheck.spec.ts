@@ -2,14 +2,11 @@
 
 import test from 'ava'
 import { CASES, type Row } from '../helpers/cases.ts'
-import { mseCases } from '../helpers/cases/loss.ts'
+import { COMPOSED } from '../helpers/cases/composed-loss.ts'
 import { JS } from '../helpers/devices.ts'
 import { floatPositions, functionOf, gradcheck } from '../helpers/gradcheck.ts'
 
-const rows: [string, Pick<Row, 'gradient' | 'cases'>][] = [
-  ...Object.entries(CASES),
-  ['mse', { gradient: 'smooth', cases: mseCases }],
-]
+const rows: [string, Pick<Row, 'gradient' | 'cases'>][] = [...Object.entries(CASES), ...Object.entries(COMPOSED)]
 
 for (const [op, row] of rows) {
   if (row.gradient === 'none') continue

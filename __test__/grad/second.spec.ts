@@ -7,6 +7,7 @@
 import test from 'ava'
 import { type Tensor, grad, linear, mul, nn, noGrad, square, sum, tensor, valueAndGrad } from '../../ts/index.ts'
 import { CASES, type Case } from '../helpers/cases.ts'
+import { COMPOSED } from '../helpers/cases/composed-loss.ts'
 import { count, random, upload } from '../helpers/data.ts'
 import { JS } from '../helpers/devices.ts'
 import { type Differentiable, closed, floatPositions, functionOf, gradcheck } from '../helpers/gradcheck.ts'
@@ -22,7 +23,7 @@ function small(one: Case): boolean {
   return one.grad === true && elements > 0 && elements <= 40
 }
 
-for (const [op, row] of Object.entries(CASES)) {
+for (const [op, row] of [...Object.entries(CASES), ...Object.entries(COMPOSED)]) {
   if (row.gradient !== 'smooth' && row.gradient !== 'corners') continue
   test(`the second derivative of ${op} is the slope of its gradient`, (t) => {
     const cases = row.cases('f64').filter(small)

@@ -1,4 +1,4 @@
-/** Reductions of the losses: what mean divides by, what parts gives, and what is not counted. */
+/** The losses by values that are known: reductions, weights, smoothing, corners, and what is refused. */
 
 import { type Tensor, nn, tensor } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
@@ -83,10 +83,130 @@ onDevices('losses refuse what does not fit', (t, device) => {
   t.is(ce(indices([[1]], device), indices([0], device)), 'ERR_DTYPE')
   t.is(ce(logits, indices([0, 1], device), { reduction: 'median' }), 'ERR_ARGUMENT')
   t.is(ce(logits, indices([0, 1], device), { ignoreIndex: 0.5 }), 'ERR_ARGUMENT')
-  t.is(ce(logits, [0, 1]), 'ERR_ARGUMENT')
+  t.is(ce(logits, {}), 'ERR_ARGUMENT')
+  t.is(ce(logits, null), 'ERR_ARGUMENT')
+  t.is(ce(logits, [0, 2]), 'ERR_ARGUMENT')
+  t.is(ce(logits, new Int32Array([0, -1])), 'ERR_ARGUMENT')
+  t.is(ce(logits, [0, 0.5]), 'ERR_DTYPE')
+  t.is(ce(logits, [0]), 'ERR_SHAPE')
+  t.is(ce(logits, [[0.5, 0.5]]), 'ERR_SHAPE')
+  t.is(ce(logits, [[1, 0], [0, 1]], { ignoreIndex: 1 }), 'ERR_ARGUMENT') // prettier-ignore
+  for (const labelSmoothing of [-0.1, 1.1, NaN]) t.is(ce(logits, [0, 1], { labelSmoothing }), 'ERR_ARGUMENT')
+  t.is(ce(logits, [0, 1], { emptyMask: 'skip' }), 'ERR_ARGUMENT')
+  t.is(ce(logits, [0, 1], { weight: tensor([1], { device }) }), 'ERR_SHAPE')
+  t.is(ce(logits, [0, 1], { weight: indices([1, 2], device) }), 'ERR_DTYPE')
+  t.is(ce(logits, [0, 1], { weight: [1, 2] }), 'ERR_ARGUMENT')
+  t.is(codeOf(() => nn.nll(logits, [0, 5])), 'ERR_ARGUMENT') // prettier-ignore
+  t.is(codeOf(() => nn.nll(logits, tensor([0, 1], { device }))), 'ERR_DTYPE') // prettier-ignore
+  t.is(codeOf(() => nn.huber(logits, logits, { delta: 0 })), 'ERR_ARGUMENT') // prettier-ignore
+  t.is(codeOf(() => nn.huber(logits, logits, { delta: Infinity })), 'ERR_ARGUMENT') // prettier-ignore
+  t.is(codeOf(() => nn.mae(logits, tensor([1, 2], { device }))), 'ERR_SHAPE') // prettier-ignore
+  t.is(codeOf(() => nn.bceWithLogits(logits, indices([[1, 0], [0, 1]], device))), 'ERR_DTYPE') // prettier-ignore
   t.is(
     codeOf(() => nn.mse(logits, tensor([1, 2], { device }))),
     'ERR_SHAPE',
   )
   t.is(codeOf(() => nn.mse(logits, indices([[1, 2], [3, 4]], device))), 'ERR_DTYPE') // prettier-ignore
+})
+
+onDevices('the values of smoothing and weights that are documented', async (t, device) => {
+  const row = [0, Math.log(2), 0]
+  const logits = tensor([row], { device })
+  near(t, await values(nn.crossEntropy(logits, [1], { labelSmoothing: 0.1 })), [0.739357], 1e-6)
+  const weight = tensor([1, 2, 1], { device })
+  near(t, await values(nn.crossEntropy(tensor([row, row], { device }), [1, 0], { weight })), [0.924196], 1e-6)
+  near(t, await values(nn.nll(tensor([row, row], { device }).logSoftmax(), [1, 0], { weight })), [0.924196], 1e-6)
+})
+
+onDevices('the gradient of mae is 0 where prediction and target meet', async (t, device) => {
+  const x = tensor([1, 2, 3], { device, requiresGrad: true })
+  nn.mae(x, tensor([1, 3, 1], { device }), { reduction: 'sum' }).backward()
+  t.deepEqual(await values(x.grad), [0, -1, 1])
+})
+
+onDevices('huber is both of its branches where they meet, in value and in slope', async (t, device) => {
+  const x = tensor([2, -2, 0, 0.5, 100, -3e38], { device, requiresGrad: true })
+  const items = nn.huber(x, tensor([0, 0, 0, 0, 0, 0], { device }), { delta: 2, reduction: 'none' })
+  items.sum().backward()
+  t.deepEqual((await values(items)).slice(0, 5), [2, 2, 0, 0.125, 198])
+  t.deepEqual(await values(x.grad), [2, -2, 0, 0.5, 2, -2])
+})
+
+onDevices(
+  'bceWithLogits keeps its digits for large logits, and its gradient is σ(z) − t at 0 too',
+  async (t, device) => {
+    const z = tensor([0, 10, -10, 100, -100, 1e4, -1e4, 10, 0], { device, requiresGrad: true })
+    const target = tensor([1, 1, 0, 1, 0, 0, 1, 0.5, 0.5], { device })
+    const items = nn.bceWithLogits(z, target, { reduction: 'none' })
+    const small = Math.log1p(Math.exp(-10))
+    const got = await values(items)
+    const want = [Math.LN2, small, small, 0, 0, 1e4, 1e4, 5 + small, Math.LN2]
+    for (const [i, exact] of want.entries())
+      t.true(Math.abs(got[i]! - exact) <= 1e-6 * exact + 1e-30, `${got[i]} ${exact}`)
+    items.sum().backward()
+    const sigma = (x: number): number => 1 / (1 + Math.exp(-x))
+    const targets = await values(target)
+    near(t, await values(z.grad), (await values(z)).map((z, i) => sigma(z) - targets[i]!), 1e-6) // prettier-ignore
+  },
+)
+
+onDevices('targets may be arrays: of classes, nested or typed, and of probabilities', async (t, device) => {
+  const logits = tensor([[1, 2, 0], [3, 4, 1]], { device }) // prettier-ignore
+  const wanted = await values(nn.crossEntropy(logits, indices([2, 0], device)))
+  for (const targets of [
+    [2, 0],
+    new Int32Array([2, 0]),
+    new Uint8Array([2, 0]),
+    [
+      [0, 0, 1],
+      [1, 0, 0],
+    ],
+    new Float32Array([0, 0, 1, 1, 0, 0]),
+  ])
+    // prettier-ignore
+    near(t, await values(nn.crossEntropy(logits, targets)), wanted, 1e-6)
+  t.deepEqual(await values(nn.nll(logits.logSoftmax(), [2, 0])), await values(nn.nll(logits.logSoftmax(), indices([2, 0], device)))) // prettier-ignore
+  t.deepEqual(await values(nn.crossEntropy(logits, [-100, 0])), await values(nn.crossEntropy(logits.slice([1], [1]), [0]))) // prettier-ignore
+  t.is(await nn.crossEntropy(tensor([0, 0], { device }), 1).item(), Math.fround(Math.LN2))
+  // What a mask leaves out is not looked at.
+  const mask = tensor([false, true], { device })
+  t.deepEqual(
+    await values(nn.crossEntropy(logits, [77, 0], { mask })),
+    await values(nn.crossEntropy(logits, [-100, 0])),
+  )
+})
+
+onDevices('a class out of range spoils losses with weights, smoothing or masks, and nll', async (t, device) => {
+  const weight = tensor([1, 2], { device })
+  const mask = tensor([1, 0.5], { device })
+  for (const wrong of [2, -1, 2 ** 31 - 1, -(2 ** 31)]) {
+    const targets = indices([0, wrong], device)
+    const losses: ((x: Tensor) => Tensor)[] = [
+      (x) => nn.crossEntropy(x, targets, { weight }),
+      (x) => nn.crossEntropy(x, targets, { labelSmoothing: 0.1 }),
+      (x) => nn.crossEntropy(x, targets, { weight, labelSmoothing: 0.1, mask, reduction: 'sum' }),
+      (x) => nn.crossEntropy(x, targets, { mask, reduction: 'parts' }).count,
+      (x) => nn.nll(x, targets, { weight }),
+      (x) => nn.nll(x, targets),
+    ]
+    for (const [i, loss] of losses.entries()) {
+      const x = tensor([[1, 2], [3, 4]], { device, requiresGrad: true }) // prettier-ignore
+      const y = loss(x)
+      t.is(await rejectionOf(y.data()), 'ERR_ARGUMENT', `${i}: ${wrong}`)
+      if (!y.requiresGrad) continue
+      y.backward()
+      t.is(await rejectionOf(x.grad!.data()), 'ERR_ARGUMENT', `gradient ${i}: ${wrong}`)
+    }
+  }
+})
+
+onDevices('no gradient flows into weights, masks or counts', async (t, device) => {
+  const logits = tensor([[1, 2], [3, 4]], { device, requiresGrad: true }) // prettier-ignore
+  const weight = tensor([1, 2], { device, requiresGrad: true })
+  const mask = tensor([1, 0.5], { device, requiresGrad: true })
+  const { sum, count } = nn.crossEntropy(logits, [0, 1], { weight, mask, labelSmoothing: 0.1, reduction: 'parts' })
+  t.false(count.requiresGrad)
+  sum.backward()
+  t.deepEqual([weight.grad, mask.grad], [null, null])
+  near(t, await values(count), [2], 1e-7)
 })

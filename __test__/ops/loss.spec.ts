@@ -3,15 +3,17 @@
 import { type Tensor, nn, tensor } from '../../ts/index.ts'
 import { FAMILIES } from '../helpers/cases.ts'
 import { LOSS } from '../helpers/cases/case.ts'
-import { mseCases } from '../helpers/cases/loss.ts'
+import { COMPOSED } from '../helpers/cases/composed-loss.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { checkAll, declareForward, floats } from '../helpers/run.ts'
 
 declareForward(FAMILIES.loss)
 
-onDevices('mse gives what its formula says', async (t, device) => {
-  for (const dtype of floats(device)) await checkAll(t, device, mseCases(dtype), LOSS)
-})
+for (const [name, { cases }] of Object.entries(COMPOSED)) {
+  onDevices(`${name} gives what its formula says`, async (t, device) => {
+    for (const dtype of floats(device)) await checkAll(t, device, cases(dtype), LOSS)
+  })
+}
 
 function indices(values: number[], like: Tensor): Tensor {
   return tensor(values, { dtype: 'i32', device: like.device })

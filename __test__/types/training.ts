@@ -17,6 +17,31 @@ export function losses(x: Tensor, y: Tensor, anyReduction: nn.Reduction): void {
   is<nn.Parts>()(nn.mse(x, y, { reduction: 'parts' }))
   is<Tensor | nn.Parts>()(nn.mse(x, y, { reduction: anyReduction }))
   is<Tensor>()(nn.crossEntropy(x, y, { reduction: 'parts' }).count)
+  is<Tensor>()(nn.crossEntropy(x, [0, 1], { labelSmoothing: 0.1, weight: y, mask: y, emptyMask: 'throw' }))
+  is<nn.Parts>()(nn.crossEntropy(x, new Int32Array(2), { labelSmoothing: 0.1, reduction: 'parts' }))
+  is<Tensor>()(nn.nll(x, y, { weight: y, ignoreIndex: -1 }))
+  is<nn.Parts>()(nn.nll(x, [[0]], { reduction: 'parts' }))
+  is<Tensor>()(nn.mae(x, y, { mask: y }))
+  is<nn.Parts>()(nn.mae(x, y, { mask: y, reduction: 'parts' }))
+  is<Tensor>()(nn.huber(x, y, { delta: 2, reduction: 'none' }))
+  is<nn.Parts>()(nn.huber(x, y, { reduction: 'parts' }))
+  is<Tensor>()(nn.bceWithLogits(x, y, { emptyMask: 'nan' }))
+  is<nn.Parts>()(nn.bceWithLogits(x, y, { reduction: 'parts', mask: y }))
+  is<Tensor | nn.Parts>()(nn.huber(x, y, { reduction: anyReduction }))
+  const options: nn.CrossEntropyOptions = { labelSmoothing: 0.1 }
+  is<Tensor | nn.Parts>()(nn.crossEntropy(x, y, options))
+  const policy: nn.EmptyMask = 'zero'
+  is<Tensor>()(nn.mse(x, y, { emptyMask: policy }))
+  // @ts-expect-error no such policy
+  nn.mse(x, y, { emptyMask: 'skip' })
+  // @ts-expect-error nothing is smoothed in nll
+  nn.nll(x, y, { labelSmoothing: 0.1 })
+  // @ts-expect-error weights are a tensor
+  nn.crossEntropy(x, y, { weight: [1, 2] })
+  // @ts-expect-error only huber has a delta
+  nn.mae(x, y, { delta: 1 })
+  // @ts-expect-error predictions are tensors
+  nn.crossEntropy([[1, 2]], y)
   // @ts-expect-error parts are not one tensor
   nn.crossEntropy(x, y, { reduction: 'parts' }).backward()
   // @ts-expect-error no such reduction

@@ -62,6 +62,8 @@ const DTYPES: readonly Dtype[] = (Object.keys(DTYPE_CODES) as Dtype[]).sort((a, 
 const OPTIONAL: Readonly<Partial<Record<OpcodeName, readonly number[]>>> = {
   linear: [2],
   linearGrad: [1, 2, 3],
+  weightedCrossEntropy: [2, 3],
+  weightedCrossEntropyGrad: [4, 5],
   sgd: [1, 3, 4],
   adamw: [4, 5],
 }

@@ -212,6 +212,28 @@ export const OPCODES = {
   crossEntropy: { code: 128, family: 'loss', inputs: 2, outputs: 3, attributes: ['u32'], dtypes: 'float' },
   /** [logits, targets, logSumExp, dlosses […]] → dlogits; attribute ignoreIndex. */
   crossEntropyGrad: { code: 129, family: 'loss', inputs: 4, outputs: 1, attributes: ['u32'], dtypes: 'float' },
+  /**
+   * [logits […, C], targets […] i32, weight [C] | none, Σ weight [] | none] → losses […], logSumExp […], weights […] (of
+   * the target's class, 0 where ignored); attributes ignoreIndex (i32 bits), labelSmoothing ε. The loss of an item is
+   * −Σ_c q_c·log softmax(logits)_c with q_c = weight_c·((1 − ε)·[c = target] + ε/C). Σ weight is there iff weight is and ε > 0.
+   */
+  weightedCrossEntropy: {
+    code: 130,
+    family: 'loss',
+    inputs: 4,
+    outputs: 3,
+    attributes: ['u32', 'f64'],
+    dtypes: 'float',
+  },
+  /** [logits, targets, logSumExp, dlosses […], weight | none, Σ weight | none] → dlogits; attributes the same. */
+  weightedCrossEntropyGrad: {
+    code: 131,
+    family: 'loss',
+    inputs: 6,
+    outputs: 1,
+    attributes: ['u32', 'f64'],
+    dtypes: 'float',
+  },
 
   // Shape.
   transpose: { code: 136, family: 'shape', inputs: 1, outputs: 1, attributes: ['u32s'], dtypes: 'any' },

@@ -36,6 +36,8 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   linearGrad: ['activation', 'wanted'],
   crossEntropy: ['ignoreIndex'],
   crossEntropyGrad: ['ignoreIndex'],
+  weightedCrossEntropy: ['ignoreIndex', 'labelSmoothing'],
+  weightedCrossEntropyGrad: ['ignoreIndex', 'labelSmoothing'],
   transpose: ['axes'],
   concat: ['axis'],
   slice: ['starts'],

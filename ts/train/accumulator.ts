@@ -21,7 +21,7 @@ import {
 } from '../ops/elementwise.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
-import type { Parts } from '../ops/loss.ts'
+import type { Parts } from '../ops/loss/reduction.ts'
 import { require } from '../ops/require.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
 import { Cell } from '../program/cell.ts'

@@ -1,13 +1,14 @@
-/** Cross-entropy with class indices: forward through the public function, backward as an instruction. */
+/** Plain cross-entropy with class indices: forward through the public function, backward as an instruction. */
 
 import * as tilegrad from '../../../ts/index.ts'
 import type { Dtype, Shape } from '../../../ts/index.ts'
 import { Tensor as TensorClass } from '../../../ts/index.ts'
 import type { OpcodeName } from '../../../ts/program/opcodes.ts'
 import type { Want } from '../compare.ts'
-import { type Data, array, count, random } from '../data.ts'
+import { type Data, array, random } from '../data.ts'
 import { logSoftmax, logSumExp, total } from '../reference.ts'
 import { type Case, LOSS, type Row, shapesOf } from './case.ts'
+import { WEIGHTED } from './weighted-loss.ts'
 
 const IGNORED = -100
 
@@ -171,28 +172,8 @@ const CROSS_ENTROPY_GRAD: Row = {
     }).map((c): Case => ({ ...c, want: (inputs) => ({ ...(c.want(inputs) as Want), dtype }) })),
 }
 
-/** Mean squared error has no instruction of its own; it is here because it is a loss. */
-export function mseCases(dtype: Dtype): Case[] {
-  return [[], [0], [1], [7], [257], [3, 5]]
-    .flatMap((shape) =>
-      (['mean', 'sum', 'none'] as const).map((reduction): Case => {
-        const inputs = [random(dtype, shape, { salt: 1 }), random(dtype, shape, { salt: 2 })]
-        return {
-          title: `mse ${reduction} of ${shapesOf(inputs)}`,
-          inputs,
-          run: ([p, t]) => tilegrad.nn.mse(p!, t!, { reduction }),
-          want: ([p, t]) => {
-            const squares = [...p!.values].map((v, i) => (v - t!.values[i]!) ** 2)
-            if (reduction === 'none') return array('f64', shape, squares)
-            return array('f64', [], [reduction === 'sum' ? total(squares) : total(squares) / Math.max(count(shape), 1)])
-          },
-          grad: count(shape) < 60,
-        }
-      }),
-    )
-    .map((c): Case => ({ ...c, want: (inputs) => ({ ...(c.want(inputs) as Want), dtype }) }))
-}
-
-export const LOSSES = { crossEntropy: CROSS_ENTROPY, crossEntropyGrad: CROSS_ENTROPY_GRAD } as const satisfies Readonly<
-  Partial<Record<OpcodeName, Row>>
->
+export const LOSSES = {
+  crossEntropy: CROSS_ENTROPY,
+  crossEntropyGrad: CROSS_ENTROPY_GRAD,
+  ...WEIGHTED,
+} as const satisfies Readonly<Partial<Record<OpcodeName, Row>>>

@@ -2,7 +2,7 @@
 
 import { linear, matmul, nn } from '../../../ts/index.ts'
 import { type Shape, numel, sameShape } from '../../../ts/shape.ts'
-import type { Known } from '../program-generator.ts'
+import type { Choices, Known } from '../program-generator.ts'
 import { type Rule, float, pick, shaped, stretched } from './rule.ts'
 
 const ACTIVATIONS = [
@@ -101,10 +101,11 @@ export const PRODUCTS: readonly Rule[] = [
       const magnitude = count * (2 * k.magnitude + Math.log(classes))
       const error = count * (2 * k.error + 2 * k.magnitude + 12) + 8 * magnitude
       const ignoreIndex = choices.of([-100, 0, 1])
+      const labelSmoothing = choices.of([0, 0, 0.1, 0.5])
       const shape = reduction === 'none' ? rows : []
       return {
         inputs: [logits, targets],
-        options: { reduction, ignoreIndex },
+        options: { reduction, ignoreIndex, labelSmoothing },
         result: shaped(k, { shape, magnitude, error, whole: false }),
       }
     },
@@ -124,7 +125,39 @@ export const PRODUCTS: readonly Rule[] = [
     },
     apply: ([a, b]) => nn.mse(a!, b!),
   },
+  {
+    op: 'bceWithLogits',
+    plan(choices, known) {
+      const both = pair(choices, known)
+      if (both === null) return null
+      const [first, second] = [known[both[0]!]!, known[both[1]!]!]
+      const magnitude = first.magnitude * (1 + second.magnitude) + 1
+      const error =
+        2 * (first.error * (1 + second.magnitude) + second.error * first.magnitude) + 8 * (magnitude + second.magnitude)
+      return { inputs: both, result: shaped(first, { shape: [], magnitude, error, whole: false }) }
+    },
+    apply: ([a, b]) => nn.bceWithLogits(a!, b!),
+  },
+  {
+    op: 'huber',
+    plan(choices, known) {
+      const both = pair(choices, known)
+      if (both === null) return null
+      const [first, second] = [known[both[0]!]!, known[both[1]!]!]
+      const magnitude = first.magnitude + second.magnitude
+      const error = 2 * (first.error + second.error + magnitude) + 8 * magnitude
+      return { inputs: both, result: shaped(first, { shape: [], magnitude, error, whole: false }) }
+    },
+    apply: ([a, b]) => nn.huber(a!, b!),
+  },
 ]
+
+/** Two operands of one shape, which may be one. */
+function pair(choices: Choices, known: readonly Known[]): number[] | null {
+  const a = pick(choices, known, (k) => float(k) && numel(k.shape) > 0)
+  if (a === null) return null
+  return [a, pick(choices, known, (k) => float(k) && sameShape(k.shape, known[a]!.shape))!]
+}
 
 function product(a: Known, b: Known, size: number, shape: Shape): Known {
   const magnitude = size * a.magnitude * b.magnitude

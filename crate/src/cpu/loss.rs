@@ -1,12 +1,34 @@
 //! Cross-entropy with class indices, fused with the log-softmax: logits `[items, classes]`, one target per item. A loss is
 //! ln Σexp(x) − x[target]; its gradient g·(softmax(x) − one-hot) comes from the saved ln Σexp(x) without storing a
-//! softmax. An ignored item costs nothing and gets a zero gradient, whatever its logits hold. Weights and smoothing are
-//! compositions elsewhere.
+//! softmax. An ignored item costs nothing and gets a zero gradient, whatever its logits hold. Weights of classes and
+//! smoothing have loops of their own, so that this one stays as short as it is.
+
+mod weighted;
+
+use std::ops::Range;
+
+pub use weighted::{Weights, weighted_cross_entropy, weighted_cross_entropy_grad};
 
 use super::gather::BadIndex;
 use super::share::Shared;
 use super::softmax::max_and_log_sum;
 use super::{Cpu, math};
+
+/// Fails for the first target outside `[0, classes)` that is not `ignore_index`; gives the number of classes.
+fn check_targets(ignore_index: i32, elements: usize, targets: &[i32]) -> Result<usize, BadIndex> {
+    let classes = elements.checked_div(targets.len()).unwrap_or(0);
+    for (position, &target) in targets.iter().enumerate() {
+        if target != ignore_index {
+            BadIndex::check(position, target, classes)?;
+        }
+    }
+    Ok(classes)
+}
+
+/// Calls `body` with ranges of items that are worth a task each.
+fn item_ranges(cpu: &Cpu, picoseconds: u64, elements: usize, items: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
+    cpu.ranges(cpu.tasks(elements as u64 * picoseconds, items), items, body);
+}
 
 /// Losses and ln Σexp of every item; returns how many are not ignored. A target outside `[0, classes)` that is not
 /// `ignore_index` is an error, and nothing is written: the first one is reported.
@@ -29,7 +51,7 @@ pub fn cross_entropy(
         counted += 1;
     }
     let (losses, log_sums) = (Shared::new(losses), Shared::new(log_sums));
-    cpu.ranges(cpu.tasks(logits.len() as u64 * 500, items), items, &|range| {
+    item_ranges(cpu, 500, logits.len(), items, &|range| {
         let logits = &logits[range.start * classes..range.end * classes];
         let targets = &targets[range.clone()];
         // SAFETY: ranges of items are disjoint.
@@ -77,15 +99,9 @@ pub fn cross_entropy_grad(
     upstream: &[f32],
     out: &mut [f32],
 ) -> Result<(), BadIndex> {
-    let items = targets.len();
-    let classes = logits.len().checked_div(items).unwrap_or(0);
-    for (position, &target) in targets.iter().enumerate() {
-        if target != ignore_index {
-            BadIndex::check(position, target, classes)?;
-        }
-    }
+    let classes = check_targets(ignore_index, logits.len(), targets)?;
     let out = Shared::new(out);
-    cpu.ranges(cpu.tasks(logits.len() as u64 * 400, items), items, &|range| {
+    item_ranges(cpu, 400, logits.len(), targets.len(), &|range| {
         let elements = range.start * classes..range.end * classes;
         // SAFETY: ranges of items are disjoint.
         let out = unsafe { out.part(elements.clone()) };

@@ -120,21 +120,28 @@ fn rows<const FMA: bool, const LOG: bool>(count: usize, x: &[f32], y: &mut [f32]
 #[inline(always)]
 pub(super) fn max_and_log_sum<const FMA: bool>(x: &[f32]) -> (f32, f32) {
     let max = row_max(x);
+    (max, math::log::<FMA>(sum_by_position(x, |_, x| math::decay::<FMA>(x - max))))
+}
+
+/// The sum over a row of what `term` gives for an element and its position.
+#[inline(always)]
+pub(super) fn sum_by_position(x: &[f32], term: impl Fn(usize, f32) -> f32) -> f32 {
     let mut totals = [0.0; LANES];
-    for x in x.chunks(BLOCK) {
+    for (block, x) in x.chunks(BLOCK).enumerate() {
         let mut sums = [0.0; LANES];
         let (whole, rest) = x.as_chunks::<LANES>();
-        for x in whole {
+        let first = block * BLOCK;
+        for (line, x) in whole.iter().enumerate() {
             for i in 0..LANES {
-                sums[i] += math::decay::<FMA>(x[i] - max);
+                sums[i] += term(first + line * LANES + i, x[i]);
             }
         }
-        for (sum, &x) in sums.iter_mut().zip(rest) {
-            *sum += math::decay::<FMA>(x - max);
+        for (i, (sum, &x)) in sums.iter_mut().zip(rest).enumerate() {
+            *sum += term(first + whole.len() * LANES + i, x);
         }
         add(&mut totals, &sums);
     }
-    (max, math::log::<FMA>(fold(totals)))
+    fold(totals)
 }
 
 /// The largest of a row. A NaN may be lost: it is met again by the exponential.

@@ -52,9 +52,12 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
             MULTIPLY_ADD.saturating_mul(products * dy).saturating_mul(k).saturating_add(activate(*activation) * dy)
         }
         // An exponential per element, in two or three passes.
-        Op::Softmax { .. } | Op::SoftmaxGrad { .. } | Op::CrossEntropy { .. } | Op::CrossEntropyGrad { .. } => {
-            600 * inputs
-        }
+        Op::Softmax { .. }
+        | Op::SoftmaxGrad { .. }
+        | Op::CrossEntropy { .. }
+        | Op::CrossEntropyGrad { .. }
+        | Op::WeightedCrossEntropy(_)
+        | Op::WeightedCrossEntropyGrad(_) => 600 * inputs,
         Op::Uniform(_) => UNIFORM * outputs,
         // Reading along the wrong axis costs a cache line per element.
         Op::Transpose { .. } => 2 * traffic,

@@ -2,7 +2,9 @@
 //! itself here: flags are 0 or 1, activations exist, lists fit. Whether it fits the operands is
 //! [`validate`](super::validate)'s question.
 
-use super::op::{AdamW, BinaryOp, ElementOp, Middle, Op, Reason, ReduceOp, Segment, Sgd, UnaryOp, Uniform, Wanted};
+use super::op::{
+    AdamW, BinaryOp, ElementOp, Middle, Op, Reason, ReduceOp, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
+};
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
 use crate::shape::{self, Dims};
@@ -118,6 +120,14 @@ impl<'a> Attributes<'a> {
         Ok(segments.into())
     }
 
+    fn smoothed(&self) -> Checked<Smoothed> {
+        let smoothing = self.float(1)?;
+        if !(0.0..=1.0).contains(&smoothing) {
+            return Err(format!("labelSmoothing is {smoothing}, not from 0 to 1"));
+        }
+        Ok(Smoothed { ignore_index: self.word(0)?.cast_signed(), smoothing })
+    }
+
     fn parameters(&self) -> Checked<[f64; 2]> {
         let mut parameters = [0.0; 2];
         for (i, parameter) in parameters.iter_mut().enumerate().take(self.length) {
@@ -152,6 +162,8 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
         "linearGrad" => Op::LinearGrad { activation: a.activation(0)?, wanted: a.wanted(1)? },
         "crossEntropy" => Op::CrossEntropy { ignore_index: a.word(0)?.cast_signed() },
         "crossEntropyGrad" => Op::CrossEntropyGrad { ignore_index: a.word(0)?.cast_signed() },
+        "weightedCrossEntropy" => Op::WeightedCrossEntropy(a.smoothed()?),
+        "weightedCrossEntropyGrad" => Op::WeightedCrossEntropyGrad(a.smoothed()?),
         "transpose" => Op::Transpose { permutation: a.dims(0)? },
         "concat" => Op::Concat { axis: a.word(0)? },
         "slice" => Op::Slice { starts: a.dims(0)? },

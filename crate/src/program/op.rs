@@ -82,6 +82,10 @@ pub enum Op {
         /// As in the forward instruction.
         ignore_index: i32,
     },
+    /// `[logits, targets, weight?, Σweight?]` → losses, logSumExp, weights of the targets.
+    WeightedCrossEntropy(Smoothed),
+    /// `[logits, targets, logSumExp, dlosses, weight?, Σweight?]` → dlogits.
+    WeightedCrossEntropyGrad(Smoothed),
     /// Dimension `i` of the result is dimension `permutation[i]` of the operand.
     Transpose {
         /// A permutation of `0..rank`.
@@ -302,6 +306,15 @@ pub struct Segment {
     pub parameter: u32,
     /// First element in the slab.
     pub offset: u32,
+}
+
+/// A cross-entropy with class indices whose targets are smoothed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Smoothed {
+    /// The target that is no class and costs nothing.
+    pub ignore_index: i32,
+    /// How much of a target's weight is spread over all classes, from 0 to 1.
+    pub smoothing: f64,
 }
 
 /// `[param slab, momentum slab?, steps, scale?, ok?, …gradients]`.

@@ -74,6 +74,9 @@ fn values(op: &Op) -> Vec<String> {
             vec![name(*activation), wanted.join("+")]
         }
         Op::CrossEntropy { ignore_index } | Op::CrossEntropyGrad { ignore_index } => vec![ignore_index.to_string()],
+        Op::WeightedCrossEntropy(rule) | Op::WeightedCrossEntropyGrad(rule) => {
+            vec![rule.ignore_index.to_string(), rule.smoothing.to_string()]
+        }
         Op::Transpose { permutation } => vec![permutation.to_string()],
         Op::Concat { axis } | Op::Gather { axis } | Op::ScatterAdd { axis } => vec![axis.to_string()],
         Op::Require { reason } => vec![(*reason as u32).to_string()],

@@ -374,6 +374,28 @@ fn losses_fit() {
         },
         "logSumExp is f32[1], not f32[2]"
     );
+    let weighted = |weight: &'static [u32], has_sum: bool, smoothing: f64| {
+        move |w: &mut Writer| {
+            let (x, t) = (w.input(F32, &[2, 4]), w.input(I32, &[2]));
+            let weight = w.input(F32, weight);
+            let sum = if has_sum { w.input(F32, &[]) } else { NONE };
+            let rows: [(_, &[u32]); 3] = [(F32, &[2]); 3];
+            w.op("weightedCrossEntropy", &rows, &[x, t, weight, sum], &[A::W(0), A::F(smoothing)]);
+        }
+    };
+    accepted(weighted(&[4], true, 0.5));
+    accepted(weighted(&[4], false, 0.0));
+    refused!(weighted(&[5], true, 0.5), "weight is f32[5], not f32[4]");
+    refused!(weighted(&[4], true, 0.0), "the sum of weights is there and not needed");
+    refused!(weighted(&[4], false, 0.5), "the sum of weights is absent");
+    refused!(weighted(&[4], true, 1.5), "labelSmoothing is 1.5");
+    refused!(weighted(&[4], true, f64::NAN), "labelSmoothing is NaN");
+    accepted(|w| {
+        let (x, t) = (w.input(F32, &[2, 4]), w.input(I32, &[2]));
+        let rows: [(_, &[u32]); 3] = [(F32, &[2]); 3];
+        let loss = w.op("weightedCrossEntropy", &rows, &[x, t, NONE, NONE], &[A::W(0), A::F(1.0)]);
+        w.like("weightedCrossEntropyGrad", &[x, t, loss + 1, loss, NONE, NONE], &[A::W(0), A::F(1.0)]);
+    });
 }
 
 #[test]

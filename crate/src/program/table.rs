@@ -113,6 +113,7 @@ const UNIFORM: Attributes = &[
     ("draw", Scalar),
     ("rowBase", Scalar),
 ];
+const SMOOTHED: Attributes = &[("ignoreIndex", U32), ("labelSmoothing", F64)];
 const SOFTPLUS: Attributes = &[("beta", F64), ("threshold", F64)];
 
 /// Every instruction, by ascending number.
@@ -201,6 +202,8 @@ pub static OPCODES: &[Opcode] = &[
     row(122, "linearGrad", Family::Matmul, (4, 4), (1, 3), &[("activation", U32), ("wanted", U32)], Float, &[]),
     fixed(128, "crossEntropy", Family::Loss, 2, 3, &[("ignoreIndex", U32)], Float),
     fixed(129, "crossEntropyGrad", Family::Loss, 4, 1, &[("ignoreIndex", U32)], Float),
+    fixed(130, "weightedCrossEntropy", Family::Loss, 4, 3, SMOOTHED, Float),
+    fixed(131, "weightedCrossEntropyGrad", Family::Loss, 6, 1, SMOOTHED, Float),
     fixed(136, "transpose", Family::Shape, 1, 1, &[("permutation", U32s)], Any),
     row(137, "concat", Family::Shape, (1, MANY), (1, 1), &[("axis", U32)], Any, &[]),
     fixed(138, "slice", Family::Shape, 1, 1, &[("starts", U32s)], Any),
@@ -337,7 +340,7 @@ mod tests {
         let text = opcode_table();
         assert!(text.contains("\n121 linear matmul 3 1-2 u32,u32 float -\n"));
         assert!(text.contains("\n153 sgd optim 6-16777215 0 scalar,f64,f64,f64,u32,u32s float 0,1,2\n"));
-        assert_eq!(opcode_hash(), 0xe661_ab70, "the table has changed; change TypeScript with it:\n{text}");
+        assert_eq!(opcode_hash(), 0x1e6b_6f97, "the table has changed; change TypeScript with it:\n{text}");
     }
 
     /// The source itself, read as text: names and numbers of both tables agree.

@@ -327,6 +327,14 @@ fn random_loss(random: &mut Random, writer: &mut Writer, logits: u32) {
     let targets = of_type(random, writer, I32, items);
     let ignore = A::W((-100_i32).cast_unsigned());
     let loss = writer.op("crossEntropy", &[(F32, items), (F32, items), (F32, &[])], &[logits, targets], &[ignore]);
+    if random.chance(30) {
+        let weight = of_type(random, writer, F32, &[classes]);
+        let sum = of_type(random, writer, F32, &[]);
+        let (operands, attributes) = ([logits, targets, weight, sum], [ignore, A::F(0.25)]);
+        let weighted = writer.op("weightedCrossEntropy", &[(F32, items); 3], &operands, &attributes);
+        let operands = [logits, targets, weighted + 1, weighted, weight, sum];
+        writer.like("weightedCrossEntropyGrad", &operands, &attributes);
+    }
     if random.chance(50) {
         writer.like("crossEntropyGrad", &[logits, targets, loss + 1, loss], &[ignore]);
     }

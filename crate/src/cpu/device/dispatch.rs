@@ -8,7 +8,7 @@ use super::operands::{Lists, Operands};
 use super::prepare::Prepared;
 use super::products::Products;
 use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
-use crate::cpu::loss::{cross_entropy, cross_entropy_grad};
+use crate::cpu::loss::{self, Weights, cross_entropy, cross_entropy_grad};
 use crate::cpu::optim::{Gate, adamw, sgd, squared_norm};
 use crate::cpu::random::{Stream, uniform};
 use crate::cpu::reduce::{reduce, reduce_computed};
@@ -50,11 +50,22 @@ impl Engine {
             Op::Matmul { transpose_a, transpose_b } => products.matmul(prepared, *transpose_a, *transpose_b)?,
             Op::Linear { activation, save_z } => products.linear(*activation, *save_z)?,
             Op::LinearGrad { wanted, .. } => products.linear_grad(prepared, *wanted)?,
-            Op::CrossEntropy { ignore_index } => loss(cpu, on, *ignore_index)?,
+            Op::CrossEntropy { ignore_index } => plain_loss(cpu, on, *ignore_index)?,
             Op::CrossEntropyGrad { ignore_index } => {
                 let (logits, targets, log_sums) = (on.input(0)?, on.input(1)?, on.input(2)?);
                 let upstream = on.input(3)?;
                 cross_entropy_grad(cpu, *ignore_index, logits, targets, log_sums, upstream, on.output(0)?)
+                    .map_err(|bad| outside("target", bad))?;
+            }
+            Op::WeightedCrossEntropy(rule) => {
+                let (data, weights) = ((on.input(0)?, on.input(1)?), weights(on, 2)?);
+                let out = [on.output(0)?, on.output(1)?, on.output(2)?];
+                loss::weighted_cross_entropy(cpu, *rule, data, weights, out).map_err(|bad| outside("target", bad))?;
+            }
+            Op::WeightedCrossEntropyGrad(rule) => {
+                let (data, weights) = ((on.input(0)?, on.input(1)?), weights(on, 4)?);
+                let upstream = (on.input(2)?, on.input(3)?);
+                loss::weighted_cross_entropy_grad(cpu, *rule, data, upstream, weights, on.output(0)?)
                     .map_err(|bad| outside("target", bad))?;
             }
             Op::Transpose { permutation } => {
@@ -100,7 +111,7 @@ impl Engine {
     }
 }
 
-fn loss(cpu: &Cpu, on: Operands, ignore_index: i32) -> Result<()> {
+fn plain_loss(cpu: &Cpu, on: Operands, ignore_index: i32) -> Result<()> {
     let (losses, log_sums, count) = (on.output(0)?, on.output(1)?, on.output::<f32>(2)?);
     let counted = cross_entropy(cpu, ignore_index, on.input(0)?, on.input(1)?, losses, log_sums)
         .map_err(|bad| outside("target", bad))?;
@@ -129,6 +140,12 @@ fn adamw_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &AdamW) -> Resul
     let slabs = [on.changed(0)?, on.changed(1)?, on.changed(2)?];
     let (lr, gate, steps) = (on.scalar(rule.lr)?, gate(on, 4)?, on.changed(3)?);
     lists.slices(on.inputs_from(6), |gradients| adamw(cpu, rule, lr, gate, slabs, steps, gradients))
+}
+
+/// Weights of classes: an operand at `position`, and behind it their sum.
+fn weights(on: Operands, position: usize) -> Result<Weights> {
+    let sum: Option<&[f32]> = on.optional(position + 1)?;
+    Ok(Weights { each: on.optional(position)?, sum: sum.and_then(|sum| sum.first().copied()) })
 }
 
 /// What scales and gates an update: two rank-0 operands, the first at `position`.

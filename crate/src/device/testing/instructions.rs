@@ -56,6 +56,16 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
         (_, "crossEntropyGrad") => plain(program(&[(F32, X), (I32, &[2]), (F32, &[2]), (F32, &[2])], |w, x| {
             vec![w.like(row.name, x, &[A::W(99)])]
         })),
+        (_, "weightedCrossEntropy") => plain(program(&[(F32, X), (I32, &[2]), (F32, &[3]), (F32, &[])], |w, x| {
+            let rows: [(Dtype, &[u32]); 3] = [(F32, &[2]); 3];
+            let y = w.op(row.name, &rows, x, &[A::W(99), A::F(0.1)]);
+            vec![y, y + 1, y + 2]
+        })),
+        (_, "weightedCrossEntropyGrad") => {
+            plain(program(&[(F32, X), (I32, &[2]), (F32, &[2]), (F32, &[2]), (F32, &[3]), (F32, &[])], |w, x| {
+                vec![w.like(row.name, x, &[A::W(99), A::F(0.1)])]
+            }))
+        }
         (_, "transpose") => one(&[(F32, &[3, 2])], &[A::L(&[1, 0])]),
         (_, "concat") => {
             plain(program(&[(F32, X), (F32, &[2, 4])], |w, x| vec![w.op(row.name, &[(F32, &[2, 7])], x, &[A::W(1)])]))

@@ -123,6 +123,8 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::Matmul { .. } | Op::Linear { .. } | Op::LinearGrad { .. } => gemm::prepare(kernel, None, target),
         Op::CrossEntropy { ignore_index } => loss::cross_entropy(kernel, *ignore_index, target),
         Op::CrossEntropyGrad { ignore_index } => loss::cross_entropy_grad(kernel, *ignore_index, target),
+        Op::WeightedCrossEntropy(rule) => loss::weighted_cross_entropy(kernel, *rule, target),
+        Op::WeightedCrossEntropyGrad(rule) => loss::weighted_cross_entropy_grad(kernel, *rule, target),
         Op::Transpose { permutation } => shape::transpose(kernel, permutation, target),
         Op::Concat { axis } => shape::concat(kernel, *axis as usize, target),
         Op::Slice { starts } => shape::slice(kernel, starts, target),

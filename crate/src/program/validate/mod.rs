@@ -61,12 +61,14 @@ pub(super) fn check(case: &Case) -> Check {
     Ok(())
 }
 
-/// Which operands the table calls `none`: bias of `linear`; what `linearGrad` does not need; velocity, clip factor and
-/// gate of the optimisers.
+/// Which operands the table calls `none`: bias of `linear`; what `linearGrad` does not need; weights of classes and their
+/// sum; velocity, clip factor and gate of the optimisers.
 fn may_be_absent(op: &Op, position: usize) -> bool {
     match op {
         Op::Linear { .. } => position == 2,
         Op::LinearGrad { .. } => matches!(position, 1..=3),
+        Op::WeightedCrossEntropy(_) => matches!(position, 2 | 3),
+        Op::WeightedCrossEntropyGrad(_) => matches!(position, 4 | 5),
         Op::Sgd(_) => matches!(position, 1 | 3 | 4),
         Op::AdamW(_) => matches!(position, 4 | 5),
         _ => false,

@@ -1,12 +1,15 @@
 //! Cross-entropy with class indices, fused with the log-softmax: logits `[items, classes]`, one target per item. A loss is
 //! ln Σexp(x) − x[target]; its gradient g·(softmax(x) − one-hot) comes from the saved ln Σexp(x). An ignored item costs
-//! nothing and gets a zero gradient, whatever its logits hold.
+//! nothing and gets a zero gradient, whatever its logits hold. Weights of classes and label smoothing: `weighted.rs`.
 //!
 //! A call before them reports targets that are no class (`indices.rs`). What the others make of such an item is never
 //! seen; they only stay inside their operands.
 
 #[cfg(test)]
 mod tests;
+mod weighted;
+#[cfg(test)]
+mod weighted_tests;
 
 use super::reduce::fill;
 use super::shader::{Builder, Call, Memory, Type, Word};
@@ -16,6 +19,7 @@ use crate::error::Result;
 use crate::gpu::Class;
 use crate::plan::{Kernel, Operand};
 use crate::program::op::Middle;
+pub(super) use weighted::{weighted_cross_entropy, weighted_cross_entropy_grad};
 
 /// `[logits, targets]` → losses, ln Σexp, number of items that are not ignored.
 pub(super) fn cross_entropy(kernel: &Kernel, ignore_index: i32, target: Target) -> Result<Prepared> {
@@ -38,6 +42,7 @@ pub(super) fn cross_entropy(kernel: &Kernel, ignore_index: i32, target: Target) 
             out: None,
             has_top: true,
             term: "decay(a - V(top))",
+            also: "",
             of_term: false,
             scale: "scale = log_of(s)",
             result: "",
@@ -84,15 +89,36 @@ if (local == 0u) {{ counted_set(0u, f32(atomicLoad(&total))); }}"
     b.finish(size, [1, 1, 1], &main)
 }
 
+/// How a gradient is written out: what stands before the loop over the classes of an item, and what an element is of
+/// `soft`, its softmax, of `hits`, whether it is the target's, and of its position `i`; `T` is the type of an element.
+struct Gradient {
+    before: String,
+    element: String,
+}
+
 /// `[logits, targets, ln Σexp, dlosses]` → dlogits.
 pub(super) fn cross_entropy_grad(kernel: &Kernel, ignore_index: i32, target: Target) -> Result<Prepared> {
+    gradient(kernel, "cross_entropy_grad", ignore_index, target, |_, _| Gradient {
+        before: String::new(),
+        element: "select(soft, soft - T(1.0), hits)".to_owned(),
+    })
+}
+
+/// `text` gets how many classes are an element.
+fn gradient(
+    kernel: &Kernel,
+    name: &'static str,
+    ignore_index: i32,
+    target: Target,
+    text: impl FnOnce(&mut Builder, usize) -> Gradient,
+) -> Result<Prepared> {
     let (logits, targets) = (input(kernel, 0)?, input(kernel, 1)?);
     let (log_sums, upstream, out) = (input(kernel, 2)?, input(kernel, 3)?, output(kernel, 0)?);
     let classes = logits.numel.checked_div(targets.numel).unwrap_or(0);
     let prepared = if logits.numel == 0 {
         Prepared::default()
     } else {
-        let mut b = Builder::new(target.traits, "cross_entropy_grad").masked();
+        let mut b = Builder::new(target.traits, name).masked();
         // Vectors of four neighbours of the same item. A processor that plays the GPU has no neighbours to share what
         // belongs to the item with, so that an invocation takes more of it at once.
         let vectors = classes.is_multiple_of(4) && Builder::is_aligned(logits, target.aligned);
@@ -110,14 +136,16 @@ pub(super) fn cross_entropy_grad(kernel: &Kernel, ignore_index: i32, target: Tar
         b.value("per_item", per_item);
         b.value("chunks", chunks);
         b.word("ignored", "i32", Word::Value(ignore_index as u32));
+        b.item(&format!("alias T = {ty};"));
         let (soft, hits) = if vectors {
             (
-                "vec4<f32>(math_decay(x.x), math_decay(x.y), math_decay(x.z), math_decay(x.w))",
+                "T(math_decay(x.x), math_decay(x.y), math_decay(x.z), math_decay(x.w))",
                 "vec4<i32>(class_index - i32(i * 4u)) == vec4<i32>(0, 1, 2, 3)",
             )
         } else {
             ("math_decay(x)", "class_index == i32(i)")
         };
+        let Gradient { before, element } = text(&mut b, width);
         let main = format!(
             "let cell = group() * 64u + local;
 if (cell >= p.cells) {{ return; }}
@@ -126,13 +154,15 @@ let first = cell % p.chunks * {chunk}u;
 let class_index = targets(item);
 let log_sum = log_sums(item);
 let g = upstream(item);
+{before}
 for (var i = first; i < min(first + {chunk}u, p.per_item); i++) {{
   let at = item * p.per_item + i;
-  let x = logits(at) - {ty}(log_sum);
+  let x = logits(at) - T(log_sum);
   let soft = {soft};
-  let dx = g * select(soft, soft - {ty}(1.0), {hits});
+  let hits = {hits};
+  let dx = g * {element};
   // Selected, not multiplied by zero: NaN must not get through.
-  out_set(at, select(dx, {ty}(0.0), class_index == p.ignored));
+  out_set(at, select(dx, T(0.0), class_index == p.ignored));
 }}"
         );
         vec![b.finish(64, [cells.div_ceil(64), 1, 1], &main)?].into()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::super::rows::{BLOCK, LANES, LINE};
+use super::super::super::rows::{BLOCK, INSIDE, LANES, LINE};
 use super::super::super::shader::Builder;
 use super::{Work, access, loners};
 use crate::program::op::Middle;
@@ -24,6 +24,10 @@ pub(super) fn held(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) ->
     let (count, size) = (axes.count, loners(b));
     let quads = count.div_ceil(4);
     b.item(&work.items(true, false));
+    let has_also = !work.also.is_empty();
+    if has_also {
+        b.item(INSIDE);
+    }
     let mut main =
         format!("let row = group() * {size}u + local;\nif (row >= p.rows) {{ return; }}\nlet base = row * {count}u;\n");
     let load = |name: &str, quad: usize| {
@@ -41,6 +45,10 @@ pub(super) fn held(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) ->
     if work.has_top {
         let top = (1..quads).fold("a0".to_owned(), |top, k| format!("higher({top}, a{k})"));
         let _ = writeln!(main, "top = highest({top});");
+    }
+    if has_also {
+        let sum = sum_of_lanes(quads, |k| format!("narrow(also(a{k}, {}u, {count}u))", 4 * k));
+        let _ = writeln!(main, "let also_sum = 0.0 + {sum};");
     }
     for k in 0..quads {
         let _ = writeln!(main, "let t{k} = term(a{k}, b{k});");
@@ -89,6 +97,8 @@ top = highest(t);",
             work.fill()
         );
     }
+    // Of every step of the sum, that of the one beside it.
+    let also = |text: String| if work.also.is_empty() { String::new() } else { text };
     let lanes = |text: &dyn Fn(usize) -> String| (0..LANES).map(text).collect::<Vec<_>>().join("\n");
     let _ = writeln!(
         main,
@@ -102,16 +112,18 @@ for (var line = first; line < min(first + {BLOCK}u, end); line += {LINE}u) {{
 }}
 let s = {};
 {};",
-        lanes(&|k| format!("var mine{k} = 0.0;")),
-        lanes(&|k| format!("var sums{k} = V(0.0);")),
+        lanes(&|k| format!("var mine{k} = 0.0;") + &also(format!(" var other{k} = 0.0;"))),
+        lanes(&|k| format!("var sums{k} = V(0.0);") + &also(format!(" var others{k} = V(0.0);"))),
         lanes(&|k| format!(
-            "{{ let i = line + {}u; if (i < end) {{ sums{k} += term(load_a(base + i, i, end), {second}); }} }}",
-            4 * k
+            "{{ let i = line + {}u; if (i < end) {{ sums{k} += term(load_a(base + i, i, end), {second});{} }} }}",
+            4 * k,
+            also(format!(" others{k} += also(load_a(base + i, i, end), i, end);"))
         )),
-        lanes(&|k| format!("mine{k} += narrow(sums{k});")),
+        lanes(&|k| format!("mine{k} += narrow(sums{k});") + &also(format!(" other{k} += narrow(others{k});"))),
         sum_of_lanes(LANES, |k| format!("mine{k}")),
         work.scale
     );
+    main += &also(format!("let also_sum = {};\n", sum_of_lanes(LANES, |k| format!("other{k}"))));
     if work.out.is_some() {
         let element = work.element("a_here", "b_here");
         let _ = writeln!(

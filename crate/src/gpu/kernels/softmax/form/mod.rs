@@ -32,6 +32,9 @@ pub(in super::super) struct Work<'a> {
     pub(in super::super) has_top: bool,
     /// What is summed over the row, of `a` and `b`; `decay` is eˣ for x ≤ 0.
     pub(in super::super) term: &'static str,
+    /// What is summed beside it, as `also_sum`, of `a`, its position `i` and the `end` of the row, rows being whole; empty for
+    /// nothing. It may use `top`.
+    pub(in super::super) also: &'a str,
     /// Whether `result` takes the term in the place of `a`.
     pub(in super::super) of_term: bool,
     /// Makes `scale` of the sum `s`.
@@ -39,7 +42,7 @@ pub(in super::super) struct Work<'a> {
     /// An element of the result, of `a` and `b`.
     pub(in super::super) result: &'static str,
     /// What is done once in the end, for row `row`, which begins at `base`.
-    pub(in super::super) last: &'static str,
+    pub(in super::super) last: &'a str,
 }
 
 /// Who does it.
@@ -143,6 +146,13 @@ fn term(a: V, b: V) -> V {{ return {term}; }}
             each("math_decay", "V"),
             each("math_log", "S")
         );
+        if !self.also.is_empty() {
+            let also = self.also;
+            let _ = writeln!(
+                text,
+                "fn also(a: V, i: u32, end: u32) -> V {{ return select(V(0.0), {also}, inside(i, end)); }}"
+            );
+        }
         if self.out.is_some() {
             let _ = writeln!(text, "fn result(a: V, b: V) -> V {{ return {result}; }}");
         }

@@ -17,7 +17,8 @@ pub(super) fn body(
     held: bool,
 ) -> (usize, usize, String) {
     if !held {
-        let sweeps = 1 + usize::from(work.has_top) + usize::from(work.out.is_some());
+        let sweeps =
+            [work.has_top, work.out.is_some(), !work.also.is_empty()].map(usize::from).iter().sum::<usize>() + 1;
         b.rounds(sweeps * axes.count.div_ceil(layout.blocks * BLOCK));
     }
     b.item(&work.items(true, false));
@@ -26,6 +27,9 @@ pub(super) fn body(
         b.item(&layout.joined("highest_of_row", "f32", "higher_of"));
     }
     b.item(&layout.joined("sum_of_row", "f32", "sum_of"));
+    if !work.also.is_empty() {
+        b.item(&layout.joined("also_of_row", "f32", "sum_of"));
+    }
     let mut main =
         format!("{}\nlet end = select(0u, p.count, row < p.rows);\nlet base = row * p.count;\n", layout.place());
     main += &if held { held_row(work, layout) } else { long_row(work, layout) };
@@ -47,6 +51,14 @@ fn held_row(work: &Work, layout: Layout) -> String {
     if work.has_top {
         let top = (1..lines).fold("a0".to_owned(), |top, k| format!("higher({top}, a{k})"));
         let _ = writeln!(text, "top = highest_of_row(local, highest({top}));");
+    }
+    if !work.also.is_empty() {
+        let mut sum = "V(0.0)".to_owned();
+        for k in 0..lines {
+            let _ = writeln!(text, "var u{k} = V(0.0);\nif (i{k} < end) {{ u{k} = also(a{k}, i{k}, end); }}");
+            sum = format!("({sum} + u{k})");
+        }
+        let _ = writeln!(text, "let also_sum = also_of_row(local, 0.0 + narrow({sum}));");
     }
     let mut sum = "V(0.0)".to_owned();
     for k in 0..lines {
@@ -83,6 +95,12 @@ fn long_row(work: &Work, layout: Layout) -> String {
     text += "var mine = 0.0;\n";
     let term = format!("sums += term(load_a(base + i, i, end), {second});");
     text += &over("var sums = V(0.0);", &term, "mine += narrow(sums);");
+    if !work.also.is_empty() {
+        text += "var other = 0.0;\n";
+        let also = "others += also(load_a(base + i, i, end), i, end);";
+        text += &over("var others = V(0.0);", also, "other += narrow(others);");
+        text += "let also_sum = also_of_row(local, other);\n";
+    }
     let _ = writeln!(text, "let s = sum_of_row(local, mine);\n{};", work.scale);
     if work.out.is_some() {
         let element = work.element("a", "b");
