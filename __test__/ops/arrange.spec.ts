@@ -95,12 +95,22 @@ onDevices('an index that oneHot has no class for fails the read, and what is com
   t.deepEqual(await values(oneHot(tensor([2], { dtype: 'i32', device }), 3)), [0, 0, 1])
 })
 
+onDevices('expand keeps a dimension of −1, and refuses one that has no size to keep', async (t, device) => {
+  const x = upload(random('f32', [2, 1, 3]), device)
+  const y = x.expand([5, -1, 4, -1])
+  t.deepEqual([...y.shape], [5, 2, 4, 3])
+  t.deepEqual(await values(y), await values(x.expand([5, 2, 4, 3])))
+  t.deepEqual(zeros([0, 1], { device }).expand([-1, 7]).shape, [0, 7])
+  for (const shape of [[-1, 2, 1, 3], [2, -2, 3], [-1]]) t.is(codeOf(() => x.expand(shape)), 'ERR_SHAPE') // prettier-ignore
+})
+
 test('gradients of what is rearranged are slopes', (t) => {
   const [a, b] = [random('f64', [2, 1, 3], { salt: 1 }), random('f64', [2, 1, 3], { salt: 2 })]
   const cases: readonly ((inputs: readonly Tensor[]) => Tensor | readonly Tensor[])[] = [
     ([x]) => squeeze(x!, 1),
     ([x]) => unsqueeze(x!, -2),
     ([x, y]) => stack([x!, y!, x!], 2),
+    ([x]) => x!.expand([2, -1, 2, -1]),
     ([x]) => split(x!, [1, 0, 2], -1),
     ([x]) => split(x!, 2).map((p) => p.square()),
   ]

@@ -59,13 +59,25 @@ function infer(x: Tensor, shape: Shape): number[] {
 }
 
 /**
- * Stretches dimensions of size 1, and adds leading ones, to `shape` (NumPy's broadcasting).
+ * Stretches dimensions of size 1, and adds leading ones, to `shape` (NumPy's broadcasting). A dimension of −1 keeps the size
+ * it has; a leading one that is added has none to keep.
  *
  * @throws `ERR_SHAPE` when a dimension other than 1 would have to change
+ *
+ * @example
+ * ```ts
+ * import { expand, tensor } from 'tilegrad'
+ * const column = tensor([[1], [2]])
+ * console.log(await expand(column, [2, 3]).array(), column.expand([4, -1, 3]).shape) // [[1, 1, 1], [2, 2, 2]] [4, 2, 3]
+ * ```
  */
 export function expand(x: Tensor, shape: Shape): Tensor {
   checkTensor('expand', 'x', x)
-  const wanted = checkShape('expand', shape)
+  const lead = Array.isArray(shape) ? shape.length - x.shape.length : 0
+  const wanted = checkShape(
+    'expand',
+    Array.isArray(shape) ? shape.map((d: number, i) => (d === -1 ? (x.shape[i - lead] ?? d) : d)) : shape,
+  )
   if (!broadcastsTo(x.shape, wanted)) {
     throw new TilegradError('ERR_SHAPE', `expand: ${showShape(x.shape)} does not stretch to ${showShape(wanted)}`)
   }
@@ -197,6 +209,13 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
  *
  * @param paddings for each axis how many come before and after
  * @param value what they hold; default 0
+ * @throws `ERR_ARGUMENT` for a negative number of elements: slice() takes away
+ *
+ * @example
+ * ```ts
+ * import { pad, tensor } from 'tilegrad'
+ * console.log(await pad(tensor([1, 2]), [[1, 2]], 9).array()) // [9, 1, 2, 9, 9]
+ * ```
  */
 export function pad(
   x: Tensor,
