@@ -8,7 +8,7 @@ use tilegrad::cpu::elementwise::Chain;
 use tilegrad::cpu::{Cpu, Isa, Pool, activation, gather, loss, optim, reduce, shape, softmax};
 use tilegrad::dtype::Dtype;
 use tilegrad::plan::{self, Base, ChainOp, ChainOperand, ChainOutput, Location, Operand};
-use tilegrad::program::op::{AdamW, BinaryOp, ElementOp, Middle, ReduceOp, Segment, Sgd, UnaryOp};
+use tilegrad::program::op::{AdamW, BinaryOp, ElementOp, Middle, ReduceOp, Segment, Sgd, Smoothed, UnaryOp};
 use tilegrad::shape::{Dims, numel};
 
 /// How long each line is repeated.
@@ -194,6 +194,18 @@ fn rows(bench: &Bench) {
     });
     bench.line("crossEntropyGrad [4096, 1024]", 2 * size, |cpu| {
         let _ = loss::cross_entropy_grad(cpu, -100, &x, &targets, &log_sums, &losses, &mut y);
+    });
+    let weight: Vec<f32> = (0..1024).map(|class| (class % 7) as f32 * 0.25 + 0.5).collect();
+    let weights = loss::Weights { each: Some(&weight), sum: Some(weight.iter().sum()) };
+    let rule = Smoothed { ignore_index: -100, smoothing: 0.1 };
+    let mut weighed = vec![0.0; rows];
+    bench.line("weightedCrossEntropy [4096, 1024]", size, |cpu| {
+        let out = [&mut losses[..], &mut log_sums[..], &mut weighed[..]];
+        let _ = loss::weighted_cross_entropy(cpu, rule, (&x, &targets), weights, out);
+    });
+    bench.line("weightedCrossEntropyGrad [4096, 1024]", 2 * size, |cpu| {
+        let upstream = (&log_sums[..], &losses[..]);
+        let _ = loss::weighted_cross_entropy_grad(cpu, rule, (&x, &targets), upstream, weights, &mut y);
     });
 }
 

@@ -120,10 +120,24 @@ fn rows<const FMA: bool, const LOG: bool>(count: usize, x: &[f32], y: &mut [f32]
 #[inline(always)]
 pub(super) fn max_and_log_sum<const FMA: bool>(x: &[f32]) -> (f32, f32) {
     let max = row_max(x);
-    (max, math::log::<FMA>(sum_by_position(x, |_, x| math::decay::<FMA>(x - max))))
+    let mut totals = [0.0; LANES];
+    for x in x.chunks(BLOCK) {
+        let mut sums = [0.0; LANES];
+        let (whole, rest) = x.as_chunks::<LANES>();
+        for x in whole {
+            for i in 0..LANES {
+                sums[i] += math::decay::<FMA>(x[i] - max);
+            }
+        }
+        for (sum, &x) in sums.iter_mut().zip(rest) {
+            *sum += math::decay::<FMA>(x - max);
+        }
+        add(&mut totals, &sums);
+    }
+    (max, math::log::<FMA>(fold(totals)))
 }
 
-/// The sum over a row of what `term` gives for an element and its position.
+/// The sum over a row, in the same order, of what `term` gives for an element and its position.
 #[inline(always)]
 pub(super) fn sum_by_position(x: &[f32], term: impl Fn(usize, f32) -> f32) -> f32 {
     let mut totals = [0.0; LANES];

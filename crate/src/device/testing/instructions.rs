@@ -78,6 +78,7 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
         (_, "gather") => {
             plain(program(&[(F32, X), (I32, &[4])], |w, x| vec![w.op(row.name, &[(F32, &[2, 4])], x, &[A::W(1)])]))
         }
+        (_, "require") => plain(program(&[(F32, X), (Dtype::Bool, &[])], |w, x| vec![w.like(row.name, x, &[A::W(0)])])),
         (_, "scatterAdd") => {
             plain(program(&[(F32, &[2, 4]), (I32, &[4])], |w, x| vec![w.op(row.name, &[(F32, X)], x, &[A::W(1)])]))
         }
