@@ -1,4 +1,5 @@
-//! GEMM alone, without Node: squares, relu(XW + b) at several batch sizes, and the three products of a training step.
+//! GEMM alone, without Node: squares, relu(XW + b) at several batch sizes, the three products of a training step, and the
+//! layers of an MLP one after the other.
 //!
 //! `cargo bench --bench gemm --no-default-features [-- filter [threads]]` prints the best and the median time of each
 //! case. It measures this crate only; comparisons with other libraries run both in one interleaved session.
@@ -65,6 +66,9 @@ fn main() {
     linear(&bench, 1024, 1024, &[1, 8, 32, 128, 512]);
     training(&bench, 32);
     training(&bench, 256);
+    for m in [1, 32, 256] {
+        inference(&bench, m);
+    }
 }
 
 /// relu(XW + b) with W as it lies in memory and packed before.
@@ -103,4 +107,25 @@ fn training(bench: &Bench, m: usize) {
             gemm(cpu, black_box(x.t()), dy, black_box(&mut dw), Epilogue::NONE).unwrap();
         });
     }
+}
+
+/// An MLP 784-512-256-10 on weights packed before, layer by layer.
+fn inference(bench: &Bench, m: usize) {
+    let layers = [(784, 512), (512, 256), (256, 10)].map(|(k, n)| {
+        let w = values(k * n);
+        let packed = PackedB::new(&bench.cpu, Matrix::new(&w, k, n)).unwrap_or_else(|error| panic!("{error}"));
+        (packed, values(n), vec![0.0; m * n])
+    });
+    let [mut one, mut two, mut three] = layers;
+    let x = values(m * 784);
+    bench.case(&format!("inference {m}"), 2 * m * (784 * 512 + 512 * 256 + 256 * 10), |cpu| {
+        let layer = |x: &[f32], (packed, bias, y): &mut (PackedB, Vec<f32>, Vec<f32>), activation| {
+            let epilogue = Epilogue { bias: Some(bias), activation, ..Epilogue::NONE };
+            gemm(cpu, Matrix::new(black_box(x), m, packed.rows()), &*packed, y, epilogue).unwrap();
+        };
+        layer(&x, &mut one, Activation::Relu);
+        layer(&one.2, &mut two, Activation::Relu);
+        layer(&two.2, &mut three, Activation::None);
+        black_box(&three.2);
+    });
 }

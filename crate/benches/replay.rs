@@ -18,6 +18,9 @@ use training::{PROGRAM, Step, run, wait};
 const LAYERS: [u32; 4] = [784, 512, 256, 10];
 const ROWS: u32 = 32;
 
+/// Runs on a GPU.
+const RUNS: u32 = 300;
+
 fn main() {
     let only = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     let wants = |kind: &str| only.as_ref().is_none_or(|only| only == kind);
@@ -84,13 +87,28 @@ fn on_gpu(description: &Description, mut device: Unthreaded) {
     }
     device.submit(&step.views());
     device.compile(PROGRAM, step.code()).unwrap_or_else(|error| panic!("{error}"));
-    let times = (0..300).map(|_| {
-        let time = device.run(PROGRAM, step.next()).unwrap_or_else(|error| panic!("{error}"));
-        // With the GPU on the same processor, both would be measured.
-        device.wait().unwrap_or_else(|failure| panic!("{}", failure.error));
-        time
-    });
-    println!("gpu, {}: {:.1} µs to encode a step", description.name, best(times));
+    let before = device.recorded();
+    let times: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let time = device.run(PROGRAM, step.next()).unwrap_or_else(|error| panic!("{error}"));
+            // With the GPU on the same processor, both would be measured.
+            device.wait().unwrap_or_else(|failure| panic!("{}", failure.error));
+            time
+        })
+        .collect();
+    let dispatches = (device.recorded() - before) / u64::from(RUNS);
+    println!(
+        "gpu, {}: {:.1} µs to encode a step of {dispatches} dispatches, {:.1} µs in the median",
+        description.name,
+        best(times.iter().copied()),
+        median(times)
+    );
+}
+
+/// The middle one, in microseconds.
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e6)
 }
 
 fn best(times: impl Iterator<Item = Duration>) -> f64 {

@@ -48,6 +48,8 @@ pub struct Recorder {
     pass: Option<wgpu::ComputePass<'static>>,
     encoder: Option<wgpu::CommandEncoder>,
     dispatches: u32,
+    /// Dispatches recorded so far.
+    recorded: u64,
     work: u64,
     copied: u64,
     /// Estimated work after which a submission is closed.
@@ -81,6 +83,7 @@ impl Recorder {
             pass: None,
             encoder: None,
             dispatches: 0,
+            recorded: 0,
             work: 0,
             copied: 0,
             most_work,
@@ -117,6 +120,7 @@ impl Recorder {
         pass.set_immediates(0, immediates);
         pass.dispatch_workgroups(x, y, z);
         self.dispatches += 1;
+        self.recorded += 1;
     }
 
     /// Records a copy between buffers; all numbers are bytes.
@@ -187,6 +191,11 @@ impl Recorder {
     /// Time that the driver has taken so far for submissions and for waiting: what recording cannot help.
     pub fn blocked(&self) -> Duration {
         self.blocked
+    }
+
+    /// Dispatches recorded so far.
+    pub fn recorded(&self) -> u64 {
+        self.recorded
     }
 
     /// The number of the submission that what is recorded now will be part of.

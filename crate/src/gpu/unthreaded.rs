@@ -63,6 +63,11 @@ impl Unthreaded {
         Ok((began.elapsed() + blocked).saturating_sub(self.gpu.recorder.blocked()))
     }
 
+    /// Dispatches recorded so far.
+    pub fn recorded(&self) -> u64 {
+        self.gpu.recorder.recorded()
+    }
+
     /// Waits until the GPU has done everything.
     ///
     /// # Errors

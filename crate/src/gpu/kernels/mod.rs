@@ -74,6 +74,17 @@ pub enum Check {
     Condition(Reason),
 }
 
+impl Prepared {
+    /// Without the check, for a step that only runs where another one has found nothing to complain about.
+    #[must_use]
+    pub fn unchecked(mut self) -> Self {
+        if self.check.take().is_some() {
+            self.calls.remove(0);
+        }
+        self
+    }
+}
+
 impl From<Vec<Call>> for Prepared {
     fn from(calls: Vec<Call>) -> Self {
         Self { calls, ..Self::default() }

@@ -9,7 +9,7 @@ mod sort;
 #[cfg(test)]
 mod tests;
 
-use super::indices::checked;
+use super::indices::{Rule, checked};
 use super::shader::{Builder, Call, Memory, SOFTWARE_ROUNDS, Type, Word};
 use super::{Check, Prepared, Target, input, output, shape};
 use crate::dtype::Dtype;
@@ -67,12 +67,17 @@ fn take_apart(size: &str, outer: usize) -> String {
     )
 }
 
+/// What indices into an axis must be.
+fn index_of(size: usize) -> Rule<'static> {
+    Rule { what: "index", size, ignore: None, counted: None }
+}
+
 /// `[x, indices]`: out[o, k] ← x[o, indices\[k\]].
 pub(super) fn gather(kernel: &Kernel, axis: usize, target: Target) -> Result<Prepared> {
     let (x, indices, y) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
     let axis = Axis::of(&x.dims, axis);
     let calls = if y.numel == 0 { Vec::new() } else { vec![take(axis, x, indices, y, target)?] };
-    checked("index", target, indices, axis.size, None, calls.into())
+    checked(target, indices, index_of(axis.size), calls.into())
 }
 
 fn take(axis: Axis, x: &Operand, indices: &Operand, y: &Operand, target: Target) -> Result<Call> {
@@ -105,7 +110,7 @@ pub(super) fn scatter_add(kernel: &Kernel, axis: usize, target: Target) -> Resul
     } else {
         sort::scatter_add(axis, x, indices, y, target)?
     };
-    checked("index", target, indices, axis.size, None, prepared)
+    checked(target, indices, index_of(axis.size), prepared)
 }
 
 /// Whether looking through all indices for every element of the result costs less than the dispatches of a sort.

@@ -1,5 +1,6 @@
 //! What is left of the gradient of `linear` besides products: dz = dy ⊙ f′(saved), and the sum of dz over its rows, taken
-//! on the way. Sums run in two stages whose order is one of positions: chains of [`STRIP`] rows, then over the strips.
+//! on the way. Sums run in two stages whose order is one of positions: chains of [`STRIP`] rows, then over the strips. A
+//! single strip is its own sum: it begins at zero, so that adding it to zero would change no bit.
 //! Rows of zeros appended change no bit of it, and no choice of tiles has a say.
 //!
 //! dz is kept in scratch memory: two products read it, each row as many times as there are tiles across, and would have
@@ -28,11 +29,20 @@ pub(super) struct Columns<'a> {
     pub activation: Activation,
     /// Where dz goes, if it is not dy.
     pub dz: Option<Memory>,
-    /// Where the sums of the strips go, and from there those of the columns.
-    pub sums: Option<(Memory, &'a Operand)>,
+    /// The sums of the columns, if they are wanted.
+    pub sums: Option<Sums<'a>>,
     /// Shape of dy.
     pub rows: usize,
     pub cols: usize,
+}
+
+/// Where the sums of the columns go.
+#[derive(Clone, Copy)]
+pub(super) struct Sums<'a> {
+    /// The results.
+    pub to: &'a Operand,
+    /// Those of the strips, on the way there; `None` for one strip.
+    pub strips: Option<Memory>,
 }
 
 impl Columns<'_> {
@@ -49,7 +59,9 @@ impl Columns<'_> {
         if self.rows > 0 {
             to.calls.push(self.strip(target)?);
         }
-        if let Some((strips, bias)) = self.sums {
+        if let Some(Sums { to: bias, strips }) = self.sums
+            && (strips.is_some() || self.rows == 0)
+        {
             to.calls.push(self.total(strips, bias, target)?);
         }
         Ok(())
@@ -72,8 +84,8 @@ impl Columns<'_> {
         if let Some(dz) = self.dz {
             b.buffer("dz", dz, ty);
         }
-        if let Some((strips, _)) = self.sums {
-            b.buffer("sums", strips, ty);
+        if let Some(Sums { to, strips }) = self.sums {
+            b.buffer("sums", strips.unwrap_or(Memory::Operand(*to)), ty);
         }
         b.value("rows", self.rows);
         b.value("cols", self.cols / lanes);
@@ -110,10 +122,10 @@ impl Columns<'_> {
         b.finish(SIZE as u32, [count.div_ceil(SIZE), 1, 1], &main)
     }
 
-    fn total(&self, strips: Memory, bias: &Operand, target: Target) -> Result<Call> {
+    fn total(&self, strips: Option<Memory>, bias: &Operand, target: Target) -> Result<Call> {
         let mut b = Builder::new(target.traits, "gradient of a bias").masked();
-        let count = Self::strips(self.rows);
-        if count > 0 {
+        let count = strips.map_or(0, |_| Self::strips(self.rows));
+        if let Some(strips) = strips {
             b.buffer("sums", strips, Type::F32);
         }
         b.operand("dbias", bias);

@@ -21,7 +21,7 @@ use crate::plan::{After, Kernel, Operand};
 use crate::program::Op;
 use crate::program::op::Wanted;
 pub use choose::Family;
-use columns::Columns;
+use columns::{Columns, Sums};
 use epilogue::Epilogue;
 use product::{BatchDim, Product, Side, axis, collapse};
 
@@ -172,7 +172,8 @@ fn linear_grad(
     let (mut prepared, mut scratch) = (Prepared::default(), Scratch(0));
     // Without a product nobody reads dz again.
     let dz = (saved.is_some() && (wanted.dx || wanted.dweight)).then(|| scratch.take(m * n));
-    let sums = dbias.map(|dbias| (scratch.take(Columns::strips(m) * n), dbias));
+    let strips = Columns::strips(m);
+    let sums = dbias.map(|to| Sums { to, strips: (strips > 1).then(|| scratch.take(strips * n)) });
     if dz.is_some() || sums.is_some() {
         Columns { dy, saved, activation, dz, sums, rows: m, cols: n }.prepare(target, &mut prepared)?;
     }

@@ -2,8 +2,8 @@
 //! ln Σexp(x) − x[target]; its gradient g·(softmax(x) − one-hot) comes from the saved ln Σexp(x). An ignored item costs
 //! nothing and gets a zero gradient, whatever its logits hold. Weights of classes and label smoothing: `weighted.rs`.
 //!
-//! A call before them reports targets that are no class (`indices.rs`). What the others make of such an item is never
-//! seen; they only stay inside their operands.
+//! A call before them counts the items and reports targets that are no class (`indices.rs`). What the others make of such
+//! an item is never seen; they only stay inside their operands.
 
 #[cfg(test)]
 mod tests;
@@ -11,13 +11,14 @@ mod weighted;
 #[cfg(test)]
 mod weighted_tests;
 
+use super::indices::{self, Rule};
 use super::reduce::fill;
-use super::shader::{Builder, Call, Memory, Type, Word};
+use super::shader::{Builder, Memory, Type, Word};
 use super::softmax::form::{self, Work};
-use super::{Prepared, Target, indices, input, output};
+use super::{Prepared, Target, input, output};
 use crate::error::Result;
 use crate::gpu::Class;
-use crate::plan::{Kernel, Operand};
+use crate::plan::Kernel;
 use crate::program::op::Middle;
 pub(super) use weighted::{weighted_cross_entropy, weighted_cross_entropy_grad};
 
@@ -25,7 +26,7 @@ pub(super) use weighted::{weighted_cross_entropy, weighted_cross_entropy_grad};
 pub(super) fn cross_entropy(kernel: &Kernel, ignore_index: i32, target: Target) -> Result<Prepared> {
     let (logits, targets) = (input(kernel, 0)?, input(kernel, 1)?);
     let (losses, log_sums, counted) = (output(kernel, 0)?, output(kernel, 1)?, output(kernel, 2)?);
-    let mut calls = vec![count(targets, ignore_index, counted, target)?];
+    let mut calls = Vec::new();
     let classes = logits.numel.checked_div(targets.numel).unwrap_or(0);
     if classes == 0 {
         // Of no classes the sum is 0, its logarithm −∞; a loss is that of an ignored item.
@@ -64,29 +65,13 @@ losses_set(row, loss);",
             b.word("ignored", "i32", Word::Value(ignore_index as u32));
         })?);
     }
-    indices::checked("target", target, targets, classes, Some(ignore_index), calls.into())
+    let rule = Rule { counted: Some(counted), ..target_of(classes, ignore_index) };
+    indices::checked(target, targets, rule, calls.into())
 }
 
-/// Counts the targets that are not ignored. Integers are added: any order gives the same.
-fn count(targets: &Operand, ignore_index: i32, counted: &Operand, target: Target) -> Result<Call> {
-    let mut b = Builder::new(target.traits, "count_targets").masked();
-    b.operand("targets", targets);
-    b.operand("counted", counted);
-    b.value("count", targets.numel);
-    b.word("ignored", "i32", Word::Value(ignore_index as u32));
-    let size = if target.traits.class == Class::Software { 32 } else { 256 };
-    b.rounds(targets.numel.div_ceil(size as usize));
-    b.item("var<workgroup> total: atomic<u32>;");
-    let main = format!(
-        "if (local == 0u) {{ atomicStore(&total, 0u); }}
-workgroupBarrier();
-var mine = 0u;
-for (var i = local; i < p.count; i += {size}u) {{ mine += select(0u, 1u, targets(i) != p.ignored); }}
-atomicAdd(&total, mine);
-workgroupBarrier();
-if (local == 0u) {{ counted_set(0u, f32(atomicLoad(&total))); }}"
-    );
-    b.finish(size, [1, 1, 1], &main)
+/// What targets must be.
+fn target_of(classes: usize, ignore_index: i32) -> Rule<'static> {
+    Rule { what: "target", size: classes, ignore: Some(ignore_index), counted: None }
 }
 
 /// How a gradient is written out: what stands before the loop over the classes of an item, and what an element is of
@@ -167,5 +152,5 @@ for (var i = first; i < min(first + {chunk}u, p.per_item); i++) {{
         );
         vec![b.finish(64, [cells.div_ceil(64), 1, 1], &main)?].into()
     };
-    indices::checked("target", target, targets, classes, Some(ignore_index), prepared)
+    indices::checked(target, targets, target_of(classes, ignore_index), prepared)
 }

@@ -10,7 +10,7 @@ use super::super::rows::quad;
 use super::super::shader::{Builder, Memory, Word};
 use super::super::softmax::form::{self, Work};
 use super::super::{Prepared, Target, indices, input, output};
-use super::{Gradient, gradient};
+use super::{Gradient, gradient, target_of};
 use crate::error::Result;
 use crate::plan::{Kernel, Operand};
 use crate::program::op::{Middle, Smoothed};
@@ -129,7 +129,7 @@ weights_set(row, heavy);",
             }
         })?);
     }
-    indices::checked("target", target, targets, weights.classes, Some(rule.ignore_index), calls.into())
+    indices::checked(target, targets, target_of(weights.classes, rule.ignore_index), calls.into())
 }
 
 /// `[logits, targets, ln Σexp, dlosses, weight?, Σweight?]` → dlogits.

@@ -5,7 +5,7 @@ use crate::cpu::optim::{self as cpu, Gate};
 use crate::cpu::{Cpu, Isa, Pool};
 use crate::dtype::Dtype;
 use crate::gpu::{Class, Traits};
-use crate::plan::Operand;
+use crate::plan::{Base, Operand};
 use crate::program::Op;
 use crate::program::op::{AdamW, Segment, Sgd};
 
@@ -38,7 +38,8 @@ struct Memory {
     steps: Vec<i32>,
 }
 
-/// One step on the device: slabs begin `shift` words behind a multiple of 16.
+/// One step on the device: slabs begin `shift` words behind a multiple of 16. It does the same whether its gradients are
+/// bound together, as those of one memory, or one by one.
 fn step(
     lab: &mut Lab,
     op: &Op,
@@ -59,11 +60,18 @@ fn step(
     inputs.push(Some(steps));
     inputs.push(gate.scale.map(|scale| arena.read(Dtype::F32, &[], &[scale.to_bits()], 1)));
     inputs.push(gate.ok.map(|ok| arena.read(Dtype::Bool, &[], &[u32::from(ok)], 1)));
-    for gradient in gradients {
-        inputs.push(Some(arena.read(Dtype::F32, &[gradient.len() as u32], &bits(gradient), shift)));
+    let mut apart = inputs.clone();
+    for (number, gradient) in gradients.iter().enumerate() {
+        let mut operand = arena.read(Dtype::F32, &[gradient.len() as u32], &bits(gradient), shift);
+        inputs.push(Some(operand));
+        operand.location.base = Base::Allocation(number as u32);
+        apart.push(Some(operand));
     }
-    let kernel = kernel(op.clone(), &inputs, &[]);
-    let got = arena.run(lab, &kernel, Settings { scalars: &[0.0, lr], closed, ..Settings::default() });
+    let [got, other] = [inputs, apart].map(|inputs| {
+        let settings = Settings { scalars: &[0.0, lr], closed, ..Settings::default() };
+        arena.run(lab, &kernel(op.clone(), &inputs, &[]), settings)
+    });
+    assert!(got == other, "{op:?}");
     let slabs = slabs.iter().map(|slab| numbers(words(&got, slab))).collect();
     Memory { slabs, steps: words(&got, &steps).iter().map(|&t| t as i32).collect() }
 }
@@ -208,19 +216,47 @@ fn texts_are_valid_and_steps_take_few_calls() {
     let (segments, size) = layout(&[100; 33], 64);
     let slab = Some(operand(Dtype::F32, &[size as u32], 0));
     let steps = Some(operand(Dtype::I32, &[33], 0));
-    let gradients = vec![Some(operand(Dtype::F32, &[100], 0)); 33];
-    for (op, slabs) in rules(&segments) {
-        let mut inputs = vec![slab; slabs];
-        if slabs == 1 {
-            inputs.push(None);
+    let gradient = |number: u32, apart: bool| {
+        let mut gradient = operand(Dtype::F32, &[100], 128 * number as usize);
+        gradient.location.base = if apart { Base::Allocation(number) } else { Base::Arena };
+        Some(gradient)
+    };
+    for (apart, calls) in [(false, 4), (true, 12)] {
+        for (op, slabs) in rules(&segments) {
+            let mut inputs = vec![slab; slabs];
+            if slabs == 1 {
+                inputs.push(None);
+            }
+            inputs.extend([steps, None, None]);
+            inputs.extend((0..33).map(|number| gradient(number, apart)));
+            let prepared = prepare(&kernel(op, &inputs, &[]), &traits);
+            prepared.calls.iter().for_each(validate);
+            assert!(prepared.calls.len() <= calls, "{} calls", prepared.calls.len());
+            assert_eq!(prepared.calls[1].shader, prepared.calls[2].shader);
         }
-        inputs.extend([steps, None, None]);
-        inputs.extend(&gradients);
-        let prepared = prepare(&kernel(op, &inputs, &[]), &traits);
-        prepared.calls.iter().for_each(validate);
-        assert_eq!(prepared.calls.len(), 4);
-        assert_eq!(prepared.calls[1].shader, prepared.calls[2].shader);
     }
+}
+
+#[test]
+fn gradients_in_one_memory_are_one_operand_however_large() {
+    let traits = Traits::least(Class::Software);
+    let lengths = [100_000, 10, 200_000, 8];
+    let (segments, size) = layout(&lengths, 64);
+    let slab = Some(operand(Dtype::F32, &[size as u32], 0));
+    let gradients = |base: fn(u32) -> Base| {
+        let mut inputs = vec![slab, slab, slab, Some(operand(Dtype::I32, &[4], 0)), None, None];
+        for (number, n) in (0..).zip(lengths) {
+            let mut gradient = operand(Dtype::F32, &[n as u32], 400_000 * number as usize);
+            gradient.location.base = base(number);
+            inputs.push(Some(gradient));
+        }
+        prepare(&kernel(adamw(&segments), &inputs, &[]), &traits).calls
+    };
+    let (together, apart) = (gradients(|_| Base::Arena), gradients(Base::Allocation));
+    together.iter().chain(&apart).for_each(validate);
+    assert_eq!((together.len(), together[1].windows.len()), (2, 6));
+    // Each large one is alone there.
+    assert_eq!(apart.len(), 5);
 }
 
 #[test]

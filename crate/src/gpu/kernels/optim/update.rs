@@ -1,6 +1,9 @@
 //! The calls that update slabs. A call takes a run of segments that follow each other as slabs are laid out: their
 //! parameters one by one, their offsets at the next multiple of [`LAYOUT`]; so two words per segment say where
 //! everything is. What breaks a run begins a new call.
+//!
+//! Gradients that lie in one memory, as those that nobody sees outside the step do, are bound as one operand: then any
+//! number of them costs an element no more than one does.
 
 use std::fmt::Write as _;
 
@@ -20,8 +23,8 @@ const LAYOUT: usize = 64;
 const GROUP: usize = 256;
 const EACH: usize = 4;
 
-/// Words of a call besides two for each segment: the grid, slabs, counters, state, parameter, whether to count.
-const FIXED_WORDS: usize = 8;
+/// Words of a call besides two for each segment: the grid, slabs, counters, state, gradients, parameter, whether to count.
+const FIXED_WORDS: usize = 9;
 
 /// Bindings of a call besides slabs and gradients: counters and state.
 const FIXED_BINDINGS: usize = 2;
@@ -72,6 +75,29 @@ impl Piece {
     }
 }
 
+/// The gradients of a run as one operand, if they are neighbours in memory that one binding reaches.
+fn together(run: &[Piece], target: Target) -> Option<Operand> {
+    let first = run.first()?.gradient;
+    let (mut start, mut end) = (first.location.offset, 0);
+    for Piece { gradient, .. } in run {
+        if gradient.location.base != first.location.base {
+            return None;
+        }
+        start = start.min(gradient.location.offset);
+        end = end.max(gradient.location.offset + gradient.numel);
+    }
+    let mut all = part(&first, 0, end - start);
+    all.location.offset = start;
+    (run.len() > 1 && all.numel <= window_words(target.traits)).then_some(all)
+}
+
+/// Whether one call can bind the gradients of a run, and had better.
+fn can_bind(run: &[Piece], bindings: usize, target: Target) -> bool {
+    let sizes = || run.iter().map(|piece| piece.gradient.numel);
+    together(run, target).is_some()
+        || run.len() <= bindings.max(1) && sizes().zip(sizes().skip(1)).all(|(a, b)| share(a, b, target))
+}
+
 impl Slabs<'_> {
     /// `first`, then the calls for all segments. `state` is the number of words that `first` writes.
     pub(super) fn prepare(
@@ -84,17 +110,18 @@ impl Slabs<'_> {
     ) -> Result<Prepared> {
         let most = window_words(target.traits);
         let bindings = (target.traits.bindings as usize).saturating_sub(FIXED_BINDINGS + self.operands.len());
-        let longest = bindings.clamp(1, (IMMEDIATE_WORDS - FIXED_WORDS) / 2);
+        let longest = (IMMEDIATE_WORDS - FIXED_WORDS) / 2;
         let mut calls = vec![first];
         let mut run: Vec<Piece> = Vec::new();
         for (segment, gradient) in segments.iter().zip(gradients.iter().flatten()) {
             for piece in self.pieces(*segment, gradient, most, target) {
-                let begin = run.first().map_or(piece.offset, |first| first.offset);
-                let fits = run.len() < longest && piece.end() <= begin + most;
-                let joins = |last: &Piece| {
-                    fits && last.leads_to(&piece) && share(last.gradient.numel, piece.gradient.numel, target)
-                };
-                if run.last().is_some_and(|last| !joins(last)) {
+                if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                    let follows = last.leads_to(&piece) && piece.end() <= first.offset + most;
+                    run.push(piece);
+                    if follows && run.len() <= longest && can_bind(&run, bindings, target) {
+                        continue;
+                    }
+                    run.pop();
                     calls.push(self.call(&run, state, target)?);
                     run.clear();
                 }
@@ -140,16 +167,29 @@ impl Slabs<'_> {
         b.buffer("state", Memory::Scratch { offset: 0, words: state }, Type::F32);
         b.value("parameter", run.first().map_or(0, |piece| piece.parameter));
         b.value("counts", usize::from(run.first().is_some_and(|piece| piece.counts)));
+        let mut main = "if (state(0u) == 0.0) { return; }\n".to_owned() + &find_segment(run.len(), block, LAYOUT);
+        let all = together(run, target);
         let mut groups = 0;
+        if let Some(all) = &all {
+            b.buffer("gradients", Memory::Operand(*all), ty);
+            main += "var begin = 0u;\n";
+        }
         for (j, piece) in run.iter().enumerate() {
-            b.buffer(&format!("gradient{j}"), Memory::Operand(piece.gradient), ty);
+            if let Some(all) = &all {
+                b.value(&format!("begin_{j}"), piece.gradient.location.offset - all.location.offset);
+                let _ = writeln!(main, "begin = select(begin, p.begin_{j} / {unit}u, segment == {j}u);");
+            } else {
+                b.buffer(&format!("gradient{j}"), Memory::Operand(piece.gradient), ty);
+            }
             b.value(&format!("count_{j}"), piece.gradient.numel);
             groups += piece.gradient.numel.div_ceil(block).max(1);
         }
         b.item("var<private> left: u32;");
         b.item(if vectors { MERGE_VECTORS } else { MERGE_WORDS });
-        b.item(&choose("gradient", ty, run.len()));
-        let mut main = "if (state(0u) == 0.0) { return; }\n".to_owned() + &find_segment(run.len(), block, LAYOUT);
+        if all.is_none() {
+            b.item(&choose("gradient", ty, run.len()));
+        }
+        let gradient = if all.is_some() { "gradients(begin + k)" } else { "gradient(segment, k)" };
         main += "let parameter = p.parameter + segment;\nlet scale = state(1u);\n";
         for c in 0..self.constants {
             let _ = writeln!(main, "let c{c} = state({}u);", c + 2);
@@ -167,7 +207,7 @@ let k = (block * {EACH}u + n) * {GROUP}u + local;
 if (k * {unit}u >= count) {{ return; }}
 left = count - k * {unit}u;
 let i = at / {unit}u + k;
-let g = gradient(segment, k) * scale;
+let g = {gradient} * scale;
 {}
 }}",
             self.body

@@ -63,15 +63,16 @@ fn rows_of_zeros_change_no_bit_of_the_bias_nor_does_the_adapter() {
     let Some(mut lab) = Lab::open() else { return };
     let mut numbers = Numbers(7);
     let wanted = Wanted { dx: false, dweight: false, dbias: true };
-    for n in [36, 5] {
-        let dy = numbers.reals(1000 * n);
+    // So few rows that their sum is one strip's, and many.
+    for (rows, n) in [(40, 36), (40, 5), (1000, 36), (1000, 5)] {
+        let dy = numbers.reals(rows * n);
         let mut first: Option<Vec<u32>> = None;
         for traits in &disguises(&lab.traits) {
             for zeros in [0, 1, 24, 25, 300] {
                 let mut dy = dy.clone();
-                dy.resize((1000 + zeros) * n, 0.0);
+                dy.resize((rows + zeros) * n, 0.0);
                 let mut memory = Layout::default();
-                let inputs = vec![Some(memory.input(&[1000 + zeros, n], &dy, 0)), None, None, None];
+                let inputs = vec![Some(memory.input(&[rows + zeros, n], &dy, 0)), None, None, None];
                 let outputs = vec![memory.result(&[n])];
                 let op = Op::LinearGrad { activation: Activation::None, wanted };
                 let result = memory.run(&mut lab, &prepare(&kernel(op, inputs, outputs), traits), true).remove(0);
