@@ -34,6 +34,7 @@ const TITLES: Readonly<Record<OpcodeFamily, string>> = {
   gather: 'Gathering',
   optim: 'Optimisers',
   random: 'Random numbers',
+  batchNorm: 'Batch normalisation',
 }
 
 const GRADIENTS: Readonly<Record<Gradient, string>> = {

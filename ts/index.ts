@@ -33,6 +33,8 @@ export {
 export { type NormOptions, logSumExp, norm } from './ops/aggregate.ts'
 export type { Operand } from './ops/apply.ts'
 export { split, squeeze, stack, unsqueeze } from './ops/arrange.ts'
+export { type BatchNormOptions, batchNorm } from './ops/batch-norm.ts'
+export type { Estimate } from './ops/batch-statistics.ts'
 export {
   type CreationOptions,
   type TensorData,

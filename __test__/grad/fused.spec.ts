@@ -227,6 +227,51 @@ eachFloat('the gradients of variance and mean squared error are those of their f
   ]
 })
 
+for (const [shape, axis] of [
+  [[33, 5], 1],
+  [[4, 5, 7], 1],
+  [[4, 7, 5], -1],
+] as const) {
+  eachFloat(
+    `the gradient of batchNorm of [${shape.join(', ')}] along ${axis} is that of its formula, masked and not`,
+    async (device, dtype) => {
+      const channels = shape.at(axis)!
+      const at = axis < 0 ? axis + shape.length : axis
+      const rest = shape.filter((_, i) => i !== at)
+      const data = [
+        random(dtype, shape, { salt: 1 }),
+        random(dtype, [channels], { salt: 2 }),
+        random(dtype, [channels], { salt: 3 }),
+      ]
+      const axes = shape.flatMap((_, i) => (i === at ? [] : [i]))
+      const wide = (t: Tensor): Tensor => t.reshape(shape.map((d, i) => (i === at ? d : 1)))
+      const results: [string, number][] = []
+      for (const masked of [false, true]) {
+        const flags = array('bool', rest, (i) => +(!masked || i % 3 !== 1))
+        const mask = (): Tensor => tilegrad.tensor(flags.values, { shape: rest, dtype: 'bool', device })
+        const counted = flags.values.reduce((n, on) => n + on, 0)
+        const written: Differentiable = ([x, w, b]) => {
+          const on = mask().reshape(shape.map((d, i) => (i === at ? 1 : d)))
+          const mean = where(on, x!, 0).sum(axes, { keepDims: true }).div(counted)
+          const centred = where(on, sub(x!, mean), 0)
+          const spread = centred.mul(centred).sum(axes, { keepDims: true }).div(counted).add(1e-5).sqrt()
+          return where(on, add(mul(centred.div(spread), wide(w!)), wide(b!)), 0)
+        }
+        const fused: Differentiable = ([weighted, weight, bias]) =>
+          tilegrad.batchNorm(weighted!, {
+            weight: weight!,
+            bias: bias!,
+            training: true,
+            axis,
+            mask: masked ? mask() : null,
+          })
+        results.push([masked ? 'masked' : 'plain', await apart(fused, written, data, device)])
+      }
+      return results
+    },
+  )
+}
+
 test('the comparison sees a wrong factor', async (t) => {
   const device = await tilegrad.openDevice('js')
   const data = [random('f64', [5])]

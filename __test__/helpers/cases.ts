@@ -6,6 +6,7 @@
 
 import type { OpcodeName } from '../../ts/program/opcodes.ts'
 import { ACTIVATION } from './cases/activation.ts'
+import { BATCH_NORMS } from './cases/batch-norm.ts'
 import type { Row } from './cases/case.ts'
 import { ELEMENT } from './cases/element.ts'
 import { LOSSES } from './cases/loss.ts'
@@ -35,6 +36,7 @@ export const FAMILIES = {
   loss: LOSSES,
   optim: OPTIM,
   random: RANDOM,
+  batchNorm: BATCH_NORMS,
 } as const
 
 /** Every row. */
@@ -49,4 +51,5 @@ export const CASES: Readonly<Record<TestedOpcode, Row>> = {
   ...LOSSES,
   ...OPTIM,
   ...RANDOM,
+  ...BATCH_NORMS,
 }

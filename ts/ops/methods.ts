@@ -8,6 +8,7 @@ import { Tensor } from '../tensor.ts'
 import * as activation from './activation.ts'
 import * as aggregate from './aggregate.ts'
 import * as arrange from './arrange.ts'
+import * as batchNorm from './batch-norm.ts'
 import * as elementwise from './elementwise.ts'
 import * as gather from './gather.ts'
 import * as linear from './linear.ts'
@@ -20,6 +21,7 @@ import * as softmax from './softmax.ts'
 type Operations = typeof activation &
   typeof aggregate &
   typeof arrange &
+  Pick<typeof batchNorm, 'batchNorm'> &
   typeof elementwise &
   typeof gather &
   typeof linear &
@@ -33,6 +35,7 @@ const METHODS = [
   'add',
   'argmax',
   'argmin',
+  'batchNorm',
   'cast',
   'ceil',
   'clip',
@@ -107,6 +110,7 @@ const operations: Operations = {
   ...activation,
   ...aggregate,
   ...arrange,
+  ...batchNorm,
   ...elementwise,
   ...gather,
   ...linear,

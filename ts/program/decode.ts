@@ -66,6 +66,11 @@ const OPTIONAL: Readonly<Partial<Record<OpcodeName, readonly number[]>>> = {
   weightedCrossEntropyGrad: [4, 5],
   sgd: [1, 3, 4],
   adamw: [4, 5],
+  batchNormStatistics: [1],
+  batchNorm: [3, 4, 5],
+  batchNormGradSums: [4],
+  batchNormGrad: [4, 8],
+  batchNormUpdate: [2, 6],
 }
 
 const float = new Float64Array(1)

@@ -12,7 +12,17 @@ export type DtypeClass = 'float' | 'number' | 'any' | 'bool'
 
 /** What a family of instructions has in common for planners: only `element` instructions are fused into chains. */
 export type OpcodeFamily =
-  'structure' | 'element' | 'reduce' | 'softmax' | 'matmul' | 'loss' | 'shape' | 'gather' | 'optim' | 'random'
+  | 'structure'
+  | 'element'
+  | 'reduce'
+  | 'softmax'
+  | 'matmul'
+  | 'loss'
+  | 'shape'
+  | 'gather'
+  | 'optim'
+  | 'random'
+  | 'batchNorm'
 
 /** One row of the table. */
 export interface Opcode {
@@ -295,6 +305,68 @@ export const OPCODES = {
     outputs: 1,
     attributes: ['u32', 'scalar', 'scalar', 'scalar', 'scalar', 'scalar'],
     dtypes: 'float',
+  },
+
+  // Batch normalisation of x seen as [outer, channels, inner]; attributes outer, channels, inner. A mask is bool with
+  // outer · inner elements: what it leaves out is not looked at, and 0 in results of x's shape.
+  /** [x, mask | none] → count [], mean [channels], M2 = Σ(x − mean)² [channels]; of nothing all are 0. */
+  batchNormStatistics: {
+    code: 176,
+    family: 'batchNorm',
+    inputs: 2,
+    outputs: 3,
+    attributes: ['u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
+  /** [M2, count []] → the biased variance M2/count, of nothing 0, and 1/√(variance + eps); attribute eps. */
+  batchNormVariance: {
+    code: 177,
+    family: 'batchNorm',
+    inputs: 2,
+    outputs: 2,
+    attributes: ['f64'],
+    dtypes: 'float',
+  },
+  /** [x, mean, istd, weight | none, bias | none, mask | none] → (x − mean)·istd·weight + bias. */
+  batchNorm: {
+    code: 178,
+    family: 'batchNorm',
+    inputs: 6,
+    outputs: 1,
+    attributes: ['u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
+  /** [dy, x, mean, istd, mask | none] → Σdy and Σdy·x̂ of each channel, x̂ = (x − mean)·istd. */
+  batchNormGradSums: {
+    code: 179,
+    family: 'batchNorm',
+    inputs: 5,
+    outputs: 2,
+    attributes: ['u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
+  /** [dy, x, mean, istd, weight | none, Σdy, Σdy·x̂, count [], mask | none] → dx = weight·istd·(dy − Σdy/count − x̂·Σdy·x̂/count). */
+  batchNormGrad: {
+    code: 180,
+    family: 'batchNorm',
+    inputs: 9,
+    outputs: 1,
+    attributes: ['u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
+  /**
+   * [running mean, running variance, updates i32 [] | none, mean, biased variance, count [], ok bool [] | none];
+   * attributes momentum, cumulative (0 or 1), unbiased (0 or 1). updates += 1, then r ← r + f·(new − r) with f = momentum,
+   * or 1/updates where cumulative.
+   */
+  batchNormUpdate: {
+    code: 181,
+    family: 'batchNorm',
+    inputs: 7,
+    outputs: 0,
+    attributes: ['scalar', 'u32', 'u32'],
+    dtypes: 'float',
+    mutates: [0, 1, 2],
   },
 } as const satisfies Record<string, Opcode>
 

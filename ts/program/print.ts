@@ -7,6 +7,7 @@ import { type Instruction, type Program, decode, readStream } from './decode.ts'
 import { ACTIVATION_CODES, NONE, OPCODES, type Opcode, type OpcodeName } from './opcodes.ts'
 
 const NO_NAMES: readonly string[] = []
+const CHANNELS: readonly string[] = ['outer', 'channels', 'inner']
 const MIDDLE: readonly string[] = ['outer', 'count', 'inner']
 
 /** Names of the attributes in the table's order; the table itself has only their kinds. */
@@ -48,6 +49,12 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   sgd: ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'segments'],
   uniform: ['inner', 'seedLow', 'seedHigh', 'site', 'draw', 'rowBase'],
   adamw: ['lr', 'beta1', 'beta2', 'eps', 'weightDecay', 'segments'],
+  batchNormStatistics: CHANNELS,
+  batchNormVariance: ['eps'],
+  batchNorm: CHANNELS,
+  batchNormGradSums: CHANNELS,
+  batchNormGrad: CHANNELS,
+  batchNormUpdate: ['momentum', 'cumulative', 'unbiased'],
 }
 
 const ACTIVATION_NAMES: ReadonlyMap<number, string> = new Map(

@@ -1,6 +1,7 @@
 //! The `cpu` device: SIMD kernels, one file per operation family, over a pool of threads.
 
 pub mod activation;
+pub mod batch_norm;
 pub mod device;
 pub mod elementwise;
 pub mod gather;

@@ -111,6 +111,14 @@ pub(super) fn with_scratch<R>(words: usize, body: impl FnOnce(&mut [u32]) -> R) 
     result
 }
 
+/// The same for floats.
+pub(super) fn with_floats<R>(count: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
+    with_scratch(count, |words| {
+        // SAFETY: every word is a float and every float a word, of the same size and alignment.
+        body(unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 //! [`validate`](super::validate)'s question.
 
 use super::op::{
-    AdamW, BinaryOp, ElementOp, Middle, Op, Reason, ReduceOp, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
+    AdamW, BatchNormOp, BinaryOp, Channels, ElementOp, Middle, Op, Reason, ReduceOp, RunningUpdate, Segment, Sgd,
+    Smoothed, UnaryOp, Uniform, Wanted,
 };
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
@@ -102,6 +103,12 @@ impl<'a> Attributes<'a> {
         Ok(Middle { outer, count, inner })
     }
 
+    /// The same three as `[outer, channels, inner]`.
+    fn channels(&self) -> Checked<Channels> {
+        let Middle { outer, count, inner } = self.middle()?;
+        Ok(Channels { outer, channels: count, inner })
+    }
+
     fn wanted(&self, i: usize) -> Checked<Wanted> {
         match self.word(i)? {
             bits @ 1..=7 => Ok(Wanted { dx: bits & 1 != 0, dweight: bits & 2 != 0, dbias: bits & 4 != 0 }),
@@ -195,6 +202,16 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
             draw: a.scalar(4)?,
             row_base: a.scalar(5)?,
         }),
+        "batchNormStatistics" => Op::BatchNorm(BatchNormOp::Statistics(a.channels()?)),
+        "batchNormVariance" => Op::BatchNorm(BatchNormOp::Variance { eps: a.float(0)? }),
+        "batchNorm" => Op::BatchNorm(BatchNormOp::Forward(a.channels()?)),
+        "batchNormGradSums" => Op::BatchNorm(BatchNormOp::GradSums(a.channels()?)),
+        "batchNormGrad" => Op::BatchNorm(BatchNormOp::Grad(a.channels()?)),
+        "batchNormUpdate" => Op::BatchNorm(BatchNormOp::Update(RunningUpdate {
+            momentum: a.scalar(0)?,
+            cumulative: a.flag(1)?,
+            unbiased: a.flag(2)?,
+        })),
         name => Op::Element(element(name, a)?),
     })
 }

@@ -131,6 +131,8 @@ pub enum Op {
     AdamW(AdamW),
     /// Uniform numbers in [0, 1) from a counter.
     Uniform(Uniform),
+    /// Batch normalisation, or a part of it.
+    BatchNorm(BatchNormOp),
 }
 
 /// What `require` may find: the list `REASONS` of TypeScript's opcode table.
@@ -349,6 +351,60 @@ pub struct AdamW {
     pub weight_decay: f64,
     /// One per gradient; disjoint, inside the slab.
     pub segments: Box<[Segment]>,
+}
+
+/// The parts of batch normalisation. Operands and results as in the table.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum BatchNormOp {
+    /// `[x, mask?]` → count, mean, M2.
+    Statistics(Channels),
+    /// `[M2, count]` → variance, istd.
+    Variance {
+        /// Is added inside the root.
+        eps: f64,
+    },
+    /// `[x, mean, istd, weight?, bias?, mask?]` → y.
+    Forward(Channels),
+    /// `[dy, x, mean, istd, mask?]` → Σdy, Σdy·x̂.
+    GradSums(Channels),
+    /// `[dy, x, mean, istd, weight?, Σdy, Σdy·x̂, count, mask?]` → dx.
+    Grad(Channels),
+    /// `[running mean, running variance, updates?, mean, variance, count, ok?]`.
+    Update(RunningUpdate),
+}
+
+/// A tensor seen as `[outer, channels, inner]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Channels {
+    /// Product of the dimensions before.
+    pub outer: usize,
+    /// The dimension of the channels.
+    pub channels: usize,
+    /// Product of the dimensions after.
+    pub inner: usize,
+}
+
+impl Channels {
+    /// Values of each channel.
+    pub fn positions(self) -> usize {
+        self.outer * self.inner
+    }
+
+    /// All elements.
+    pub fn numel(self) -> usize {
+        self.outer * self.channels * self.inner
+    }
+}
+
+/// How running statistics take in new ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunningUpdate {
+    /// Scalar: weight of the new ones.
+    pub momentum: u32,
+    /// The weight is 1/updates instead.
+    pub cumulative: bool,
+    /// The variance taken in is M2/(count − 1).
+    pub unbiased: bool,
 }
 
 /// Rows of random numbers. The scalars carry whole numbers of 32 bits.

@@ -1,7 +1,7 @@
 //! Programs as text, for people: `%3: f32[32,512] = linear %0, %1, %2 {activation: relu, saveZ: 0}`. Scalars of the run
 //! are `$0`, `$1`, …; an absent operand is `none`.
 
-use super::op::{ElementOp, Middle, Op, ReduceOp, Segment};
+use super::op::{BatchNormOp, Channels, ElementOp, Middle, Op, ReduceOp, Segment};
 use super::{Instruction, Program};
 use crate::cpu::activation::Activation;
 use std::fmt;
@@ -98,10 +98,22 @@ fn values(op: &Op) -> Vec<String> {
             adamw.weight_decay.to_string(),
             segments(&adamw.segments),
         ],
+        Op::BatchNorm(op) => batch_norm(*op),
         Op::Uniform(of) => {
             let scalars = [of.seed[0], of.seed[1], of.site, of.draw, of.row_base].map(scalar);
             [of.inner.to_string()].into_iter().chain(scalars).collect()
         }
+    }
+}
+
+fn batch_norm(op: BatchNormOp) -> Vec<String> {
+    match op {
+        BatchNormOp::Statistics(of) | BatchNormOp::Forward(of) | BatchNormOp::GradSums(of) | BatchNormOp::Grad(of) => {
+            let Channels { outer, channels, inner } = of;
+            middle(Middle { outer, count: channels, inner })
+        }
+        BatchNormOp::Variance { eps } => vec![eps.to_string()],
+        BatchNormOp::Update(update) => vec![scalar(update.momentum), flag(update.cumulative), flag(update.unbiased)],
     }
 }
 

@@ -569,3 +569,70 @@ fn random_numbers_come_in_whole_rows() {
         "output 0 is i32, not float"
     );
 }
+
+#[test]
+fn batch_normalisation_fits() {
+    const X: &[u32] = &[2, 3, 4];
+    const C: &[u32] = &[3];
+    let view = |outer, channels, inner| [A::W(outer), A::W(channels), A::W(inner)];
+    let statistics = |mask: (crate::dtype::Dtype, &'static [u32]), of: [u32; 3], count: &'static [u32]| {
+        move |w: &mut Writer| {
+            let (x, mask) = (w.input(F32, X), w.input(mask.0, mask.1));
+            w.op("batchNormStatistics", &[(F32, count), (F32, C), (F32, C)], &[x, mask], &view(of[0], of[1], of[2]));
+        }
+    };
+    accepted(statistics((BOOL, &[2, 4]), [2, 3, 4], &[]));
+    refused!(statistics((BOOL, &[2, 4]), [2, 3, 5], &[]), "[2,3,5] is not the 24 elements");
+    refused!(statistics((BOOL, &[2, 4]), [4, 3, 2], &[1]), "output 0 is declared f32[1]");
+    refused!(statistics((BOOL, &[2, 4]), [4, 2, 3], &[]), "the mask has 8 elements for 12");
+    refused!(statistics((F32, &[2, 4]), [2, 3, 4], &[]), "the mask is f32, not bool");
+    refused!(statistics((BOOL, &[2, 4]), [1 << 16, 1 << 16, 0], &[]), "more than 2^31 - 1 elements");
+    let forward = |weight: &'static [u32], result: &'static [u32]| {
+        move |w: &mut Writer| {
+            let x = w.input(F32, X);
+            let (mean, weight) = (w.input(F32, C), w.input(F32, weight));
+            w.op("batchNorm", &[(F32, result)], &[x, mean, mean, weight, NONE, NONE], &view(2, 3, 4));
+        }
+    };
+    accepted(forward(C, X));
+    refused!(forward(&[4], X), "an operand of channels is f32[4], not f32[3]");
+    refused!(forward(C, &[24]), "output 0 is declared f32[24]");
+    refused!(
+        |w| {
+            let x = w.input(F32, X);
+            w.op("batchNorm", &[(F32, X)], &[x, NONE, NONE, NONE, NONE, NONE], &view(2, 3, 4));
+        },
+        "input 1 is absent"
+    );
+    let gradient = |x: &'static [u32], count: &'static [u32]| {
+        move |w: &mut Writer| {
+            let (dy, x, mean, count) = (w.input(F32, X), w.input(F32, x), w.input(F32, C), w.input(F32, count));
+            let sums = w.op("batchNormGradSums", &[(F32, C), (F32, C)], &[dy, x, mean, mean, NONE], &view(2, 3, 4));
+            w.like("batchNormGrad", &[dy, x, mean, mean, NONE, sums, sums + 1, count, NONE], &view(2, 3, 4));
+        }
+    };
+    accepted(gradient(X, &[]));
+    refused!(gradient(&[24], &[]), "x is f32[24], not f32[2,3,4]");
+    refused!(gradient(X, &[1]), "the count is f32[1], not f32[]");
+    refused!(
+        |w| {
+            let (m2, count) = (w.input(F32, C), w.input(F32, &[3]));
+            w.op("batchNormVariance", &[(F32, C), (F32, C)], &[m2, count], &[A::F(0.0)]);
+        },
+        "the count is f32[3], not f32[]"
+    );
+    let update = |updates: (crate::dtype::Dtype, &'static [u32]), shared: bool, flag: u32| {
+        move |w: &mut Writer| {
+            let mean = w.input(F32, C);
+            let variance = if shared { mean } else { w.input(F32, C) };
+            let (updates, new, count) = (w.input(updates.0, updates.1), w.input(F32, C), w.input(F32, &[]));
+            let attributes = [A::W(0), A::W(flag), A::W(1)];
+            w.op("batchNormUpdate", &[], &[mean, variance, updates, new, new, count, NONE], &attributes);
+        }
+    };
+    accepted(update((I32, &[]), false, 0));
+    refused!(update((I32, &[1]), false, 0), "updates is i32[1], not i32[]");
+    refused!(update((F32, &[]), false, 0), "updates is f32[], not i32[]");
+    refused!(update((I32, &[]), true, 0), "changes input 0, which overlaps input 1");
+    refused!(update((I32, &[]), false, 2), "a flag is 2");
+}

@@ -18,6 +18,7 @@ pub enum Family {
     Gather,
     Optim,
     Random,
+    BatchNorm,
 }
 
 /// How one attribute is written.
@@ -114,6 +115,7 @@ const UNIFORM: Attributes = &[
     ("rowBase", Scalar),
 ];
 const SMOOTHED: Attributes = &[("ignoreIndex", U32), ("labelSmoothing", F64)];
+const CHANNELS: Attributes = &[("outer", U32), ("channels", U32), ("inner", U32)];
 const SOFTPLUS: Attributes = &[("beta", F64), ("threshold", F64)];
 
 /// Every instruction, by ascending number.
@@ -240,6 +242,21 @@ pub static OPCODES: &[Opcode] = &[
         &[0, 1, 2, 3],
     ),
     fixed(160, "uniform", Family::Random, 0, 1, UNIFORM, Float),
+    fixed(176, "batchNormStatistics", Family::BatchNorm, 2, 3, CHANNELS, Float),
+    fixed(177, "batchNormVariance", Family::BatchNorm, 2, 2, &[("eps", F64)], Float),
+    fixed(178, "batchNorm", Family::BatchNorm, 6, 1, CHANNELS, Float),
+    fixed(179, "batchNormGradSums", Family::BatchNorm, 5, 2, CHANNELS, Float),
+    fixed(180, "batchNormGrad", Family::BatchNorm, 9, 1, CHANNELS, Float),
+    row(
+        181,
+        "batchNormUpdate",
+        Family::BatchNorm,
+        (7, 7),
+        (0, 0),
+        &[("momentum", Scalar), ("cumulative", U32), ("unbiased", U32)],
+        Float,
+        &[0, 1, 2],
+    ),
 ];
 
 /// The row of a number, if there is one.
@@ -296,6 +313,7 @@ impl Family {
             Self::Gather => "gather",
             Self::Optim => "optim",
             Self::Random => "random",
+            Self::BatchNorm => "batchNorm",
         }
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
     for _ in 0..length {
         let x = any(random, &writer, F32);
         let dims = writer.dims(x);
-        match random.below(25) {
+        match random.below(26) {
             0..=6 => random_element(random, &mut writer, x),
             7 => random_view(random, &mut writer, x),
             8 => random_reduce(random, &mut writer, x),
@@ -165,6 +165,7 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
                 let scalars: [A; 5] = std::array::from_fn(|_| writer.scalar());
                 writer.op("uniform", &[(F32, &dims)], &[], &[&[inner][..], &scalars].concat());
             }
+            22 => random_batch_norm(random, &mut writer, x),
             _ => {
                 writer.like("relu", &[x], &[]);
             }
@@ -381,6 +382,37 @@ fn random_gather(random: &mut Random, writer: &mut Writer, x: u32) {
     let y = writer.op("gather", &[(F32, &taken)], &[x, indices], &[A::W(axis as u32)]);
     if random.chance(50) {
         writer.op("scatterAdd", &[(F32, &dims)], &[y, indices], &[A::W(axis as u32)]);
+    }
+}
+
+fn random_batch_norm(random: &mut Random, writer: &mut Writer, x: u32) {
+    let dims = writer.dims(x);
+    if dims.is_empty() {
+        return;
+    }
+    let axis = random.below(dims.len() as u32) as usize;
+    let product = |dims: &[u32]| dims.iter().product::<u32>();
+    let (outer, channels, inner) = (product(&dims[..axis]), dims[axis], product(&dims[axis + 1..]));
+    let view = [A::W(outer), A::W(channels), A::W(inner)];
+    let each: (Dtype, &[u32]) = (F32, &[channels]);
+    let mask = if random.chance(50) { of_type(random, writer, BOOL, &[outer, inner]) } else { NONE };
+    let weight = if random.chance(50) { of_type(random, writer, F32, &[channels]) } else { NONE };
+    let count = writer.op("batchNormStatistics", &[(F32, &[]), each, each], &[x, mask], &view);
+    let (mean, m2) = (count + 1, count + 2);
+    let variance = writer.op("batchNormVariance", &[each, each], &[m2, count], &[A::F(1e-5)]);
+    let istd = variance + 1;
+    let y = writer.like("batchNorm", &[x, mean, istd, weight, NONE, mask], &view);
+    if random.chance(50) {
+        let sums = writer.op("batchNormGradSums", &[each, each], &[y, x, mean, istd, mask], &view);
+        writer.like("batchNormGrad", &[y, x, mean, istd, weight, sums, sums + 1, count, mask], &view);
+    }
+    if random.chance(50) {
+        let running = [writer.input(F32, &[channels]), writer.input(F32, &[channels])];
+        let updates = if random.chance(50) { writer.input(I32, &[]) } else { NONE };
+        let ok = if random.chance(50) { of_type(random, writer, BOOL, &[]) } else { NONE };
+        let operands = [running[0], running[1], updates, mean, variance, count, ok];
+        let momentum = writer.scalar();
+        writer.op("batchNormUpdate", &[], &operands, &[momentum, A::W(random.below(2)), A::W(random.below(2))]);
     }
 }
 

@@ -9,6 +9,7 @@ import { TilegradError } from '../../errors.ts'
 import type { Instruction, Program, Register } from '../../program/decode.ts'
 import { NONE, OPCODES, type Opcode, type OpcodeName } from '../../program/opcodes.ts'
 import { printInstruction } from '../../program/print.ts'
+import { BATCH_NORM } from './batch-norm.ts'
 import { ELEMENTWISE } from './elementwise.ts'
 import { GATHER } from './gather.ts'
 import type { Call, Kernels, Operand } from './kernel.ts'
@@ -37,6 +38,7 @@ const KERNELS: Kernels = {
   ...GATHER,
   ...OPTIM,
   ...RANDOM,
+  ...BATCH_NORM,
 }
 
 /** Which attributes are scalars, by position among those that are no list. */

@@ -7,6 +7,7 @@ use super::fused::Beside;
 use super::operands::{Lists, Operands};
 use super::prepare::Prepared;
 use super::products::Products;
+use crate::cpu::batch_norm;
 use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
 use crate::cpu::loss::{self, Weights, cross_entropy, cross_entropy_grad};
 use crate::cpu::optim::{Gate, adamw, sgd, squared_norm};
@@ -17,7 +18,7 @@ use crate::cpu::softmax::{softmax, softmax_grad};
 use crate::cpu::{Cpu, elementwise};
 use crate::error::{Error, Result};
 use crate::plan::Kernel;
-use crate::program::op::{AdamW, Op, Sgd};
+use crate::program::op::{AdamW, BatchNormOp, Op, RunningUpdate, Sgd};
 use crate::shape::Dims;
 
 impl Engine {
@@ -102,6 +103,7 @@ impl Engine {
             }
             Op::Sgd(rule) => sgd_step(cpu, on, &mut self.lists, rule)?,
             Op::AdamW(rule) => adamw_step(cpu, on, &mut self.lists, rule)?,
+            Op::BatchNorm(op) => batch_norm(cpu, on, *op)?,
             Op::Uniform(of) => uniform(cpu, of.inner as usize, Stream::of(of, &frame.scalars), on.output(0)?),
             Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
                 return Err(Error::Internal(format!("{:?} is no kernel", kernel.op)));
@@ -117,6 +119,60 @@ fn plain_loss(cpu: &Cpu, on: Operands, ignore_index: i32) -> Result<()> {
         .map_err(|bad| outside("target", bad))?;
     count.fill(counted as f32);
     Ok(())
+}
+
+fn batch_norm(cpu: &Cpu, on: Operands, op: BatchNormOp) -> Result<()> {
+    let with = |first: usize, weight: usize| -> Result<batch_norm::Coefficients<'_>> {
+        let (mean, istd) = (on.input(first)?, on.input(first + 1)?);
+        Ok(batch_norm::Coefficients { mean, istd, weight: on.optional(weight)? })
+    };
+    match op {
+        BatchNormOp::Statistics(of) => {
+            let (mean, m2, count) = (on.output(1)?, on.output(2)?, on.output::<f32>(0)?);
+            count.fill(batch_norm::statistics(cpu, of, on.input(0)?, on.optional(1)?, mean, m2) as f32);
+        }
+        BatchNormOp::Variance { eps } => {
+            batch_norm::variance(on.input(0)?, single(on, 1)?, eps, on.output(0)?, on.output(1)?);
+        }
+        BatchNormOp::Forward(of) => {
+            batch_norm::forward(cpu, of, with(1, 3)?, on.optional(4)?, on.input(0)?, on.optional(5)?, on.output(0)?);
+        }
+        BatchNormOp::GradSums(of) => {
+            let (dy, x, mean, istd) = (on.input(0)?, on.input(1)?, on.input(2)?, on.input(3)?);
+            batch_norm::grad_sums(cpu, of, dy, x, mean, istd, on.optional(4)?, on.output(0)?, on.output(1)?);
+        }
+        BatchNormOp::Grad(of) => {
+            let (dy, x, sums) = (on.input(0)?, on.input(1)?, [on.input(5)?, on.input(6)?]);
+            batch_norm::grad(cpu, of, with(2, 4)?, sums, single(on, 7)?, dy, x, on.optional(8)?, on.output(0)?);
+        }
+        BatchNormOp::Update(update) => running_update(on, update)?,
+    }
+    Ok(())
+}
+
+fn running_update(on: Operands, update: RunningUpdate) -> Result<()> {
+    let ok = on.optional::<u32>(6)?;
+    if ok.is_some_and(|ok| ok.first() == Some(&0)) {
+        return Ok(());
+    }
+    let mut factor = on.scalar(update.momentum)?;
+    if on.optional::<i32>(2)?.is_some()
+        && let Some(updates) = on.changed::<i32>(2)?.first_mut()
+    {
+        *updates = updates.saturating_add(1);
+        if update.cumulative {
+            factor = 1.0 / f64::from(*updates);
+        }
+    }
+    let (mean, variance, count) = (on.input(3)?, on.input(4)?, single(on, 5)?);
+    let fresh = batch_norm::Fresh { mean, variance, count, factor, unbiased: update.unbiased };
+    batch_norm::update(on.changed(0)?, on.changed(1)?, fresh);
+    Ok(())
+}
+
+/// The one element of an operand.
+fn single(on: Operands, position: usize) -> Result<f32> {
+    Ok(on.input::<f32>(position)?.first().copied().unwrap_or_default())
 }
 
 fn joined(cpu: &Cpu, on: Operands, lists: &mut Lists, axis: usize) -> Result<()> {

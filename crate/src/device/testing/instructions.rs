@@ -107,8 +107,39 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
             let attributes = [A::W(3), A::W(0), A::W(1), A::W(0), A::W(1), A::W(0)];
             Some((program(&[], |w, _| vec![w.op(row.name, &[(F32, X)], &[], &attributes)]), 2))
         }
+        (Family::BatchNorm, name) => batch_norm(name),
         _ => None,
     }
+}
+
+/// The parts of batch normalisation of [2, 3, 4], with everything that may be absent.
+fn batch_norm(name: &'static str) -> Option<(Writer, usize)> {
+    const X: (Dtype, &[u32]) = (F32, &[2, 3, 4]);
+    const C: (Dtype, &[u32]) = (F32, &[3]);
+    const ONE: (Dtype, &[u32]) = (F32, &[]);
+    const MASK: (Dtype, &[u32]) = (Dtype::Bool, &[2, 4]);
+    let view = [A::W(2), A::W(3), A::W(4)];
+    let (inputs, results): (&[_], &[_]) = match name {
+        "batchNormStatistics" => (&[X, MASK], &[ONE, C, C]),
+        "batchNormVariance" => (&[C, ONE], &[C, C]),
+        "batchNorm" => (&[X, C, C, C, C, MASK], &[X]),
+        "batchNormGradSums" => (&[X, X, C, C, MASK], &[C, C]),
+        "batchNormGrad" => (&[X, X, C, C, C, C, C, ONE, MASK], &[X]),
+        "batchNormUpdate" => {
+            let writer = program(&[C, C, (I32, &[]), C, C, ONE, (Dtype::Bool, &[])], |w, x| {
+                w.op(name, &[], x, &[A::W(0), A::W(1), A::W(0)]);
+                x[..3].to_vec()
+            });
+            return Some((writer, 1));
+        }
+        _ => return None,
+    };
+    let attributes: &[A] = if name == "batchNormVariance" { &[A::F(1e-5)] } else { &view };
+    let writer = program(inputs, |w, x| {
+        let first = w.op(name, results, x, attributes);
+        (first..first + results.len() as u32).collect()
+    });
+    Some((writer, 0))
 }
 
 /// An elementwise instruction without surprises: all operands of one dtype, which the result has too or is bool.

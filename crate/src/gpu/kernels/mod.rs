@@ -13,6 +13,7 @@
 //! Every element of every result is written. Sums run in an order that depends on the shape of what is summed, never on
 //! the batch or the adapter's load. No floating-point atomics.
 
+mod batch_norm;
 #[cfg(test)]
 mod canary;
 mod chain;
@@ -146,6 +147,7 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::SquaredNorm => optim::squared_norm(kernel, target),
         Op::Sgd(rule) => optim::sgd(kernel, rule, target),
         Op::AdamW(rule) => optim::adamw(kernel, rule, target),
+        Op::BatchNorm(op) => batch_norm::prepare(kernel, *op, target),
         Op::Uniform(of) => random::uniform(kernel, of, target),
         Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
             Err(Error::Internal(format!("{:?} is no kernel", kernel.op)))

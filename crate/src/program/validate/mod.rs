@@ -10,6 +10,7 @@
 //! - only memory of the program's inputs is changed, and it does not overlap another operand of the instruction. That
 //!   speaks of one input slot; two slots may share storage, which only the device can see and has to refuse.
 
+mod batch_norm;
 mod element;
 mod gather;
 mod loss;
@@ -54,6 +55,7 @@ pub(super) fn check(case: &Case) -> Check {
         Family::Gather => gather::check(case)?,
         Family::Optim => optim::check(case)?,
         Family::Random => random::check(case)?,
+        Family::BatchNorm => batch_norm::check(case)?,
     }
     for &position in case.row.mutates {
         case.mutable(position)?;
@@ -62,7 +64,8 @@ pub(super) fn check(case: &Case) -> Check {
 }
 
 /// Which operands the table calls `none`: bias of `linear`; what `linearGrad` does not need; weights of classes and their
-/// sum; velocity, clip factor and gate of the optimisers.
+/// sum; velocity, clip factor and gate of the optimisers; affine parameters, mask, counter and gate of batch
+/// normalisation.
 fn may_be_absent(op: &Op, position: usize) -> bool {
     match op {
         Op::Linear { .. } => position == 2,
@@ -71,6 +74,7 @@ fn may_be_absent(op: &Op, position: usize) -> bool {
         Op::WeightedCrossEntropyGrad(_) => matches!(position, 4 | 5),
         Op::Sgd(_) => matches!(position, 1 | 3 | 4),
         Op::AdamW(_) => matches!(position, 4 | 5),
+        Op::BatchNorm(op) => batch_norm::may_be_absent(*op, position),
         _ => false,
     }
 }

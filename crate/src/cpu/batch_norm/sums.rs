@@ -1,0 +1,421 @@
+//! Sums over all positions of a channel: statistics, and what the gradient needs. Positions are cut into blocks, channels
+//! into strips; one task sums one block of one strip into a row of partial results. Where channels lie side by side
+//! (`inner` = 1) a block is a few rows, added four at a time into one sum per channel; otherwise it is a run of positions,
+//! added up for one channel after the other in 32 lanes and a tree.
+
+use std::ops::Range;
+
+use crate::cpu::Cpu;
+use crate::cpu::math::madd;
+use crate::cpu::share::{Shared, with_floats};
+use crate::program::op::Channels;
+
+/// Positions of a block where channels lie side by side: with a strip, 128 KiB.
+const ROWS: usize = 64;
+
+/// Channels of a strip there.
+const STRIP: usize = 512;
+
+/// Positions of a block otherwise.
+const RUN: usize = 2048;
+
+/// Channels of a strip otherwise: a task has 64 KiB.
+const GROUP: usize = 8;
+
+/// Independent sums of a run.
+const LANES: usize = 32;
+
+/// Channels whose blocks are brought together at a time.
+const MERGED: usize = 64;
+
+/// A block of a strip.
+#[derive(Clone, Copy)]
+struct Unit<'a> {
+    of: Channels,
+    /// First position, and the one behind the last.
+    positions: (usize, usize),
+    /// First channel, and the one behind the last.
+    channels: (usize, usize),
+    /// Of all positions; `None` for all of them.
+    mask: Option<&'a [u32]>,
+}
+
+/// Sums a unit.
+type Sum<'a> = dyn Fn(Unit, [&mut [f32]; 2]) + Sync + 'a;
+
+/// Joins the partial results of some channels.
+type Join<'a> = dyn Fn(Range<usize>, &[f32], [&mut [f32]; 2]) + Sync + 'a;
+
+/// How [`Channels`] are cut.
+#[derive(Clone, Copy)]
+struct Cut {
+    of: Channels,
+    block: usize,
+    blocks: usize,
+    strip: usize,
+    strips: usize,
+}
+
+impl Cut {
+    fn new(of: Channels) -> Self {
+        let (block, strip) = if of.inner == 1 { (ROWS, STRIP) } else { (RUN, GROUP) };
+        Self { of, block, blocks: of.positions().div_ceil(block), strip, strips: of.channels.div_ceil(strip) }
+    }
+
+    fn positions(self, block: usize) -> Range<usize> {
+        block * self.block..((block + 1) * self.block).min(self.of.positions())
+    }
+
+    /// Two partial results for every channel and block: calls `sum` for every unit, and `join` with some channels, all
+    /// their partial results (`[block][2][channels]`) and the results for these.
+    fn run(self, cpu: &Cpu, mask: Option<&[u32]>, picoseconds: u64, results: [&mut [f32]; 2], sum: &Sum, join: &Join) {
+        let Self { of, blocks, strip, strips, .. } = self;
+        let row = 2 * of.channels;
+        with_floats(blocks * row, |partials| {
+            let shared = Shared::new(partials);
+            let units = blocks * strips;
+            cpu.ranges(cpu.tasks(of.numel() as u64 * picoseconds, units), units, &|units| {
+                for unit in units {
+                    let (block, first) = (unit / strips, unit % strips * strip);
+                    let positions = self.positions(block);
+                    let channels = first..(first + strip).min(of.channels);
+                    let part = |which: usize| {
+                        let at = block * row + which * of.channels;
+                        // SAFETY: every unit has another block or other channels.
+                        unsafe { shared.part(at + channels.start..at + channels.end) }
+                    };
+                    let results = [part(0), part(1)];
+                    let positions = (positions.start, positions.end);
+                    sum(Unit { of, positions, channels: (channels.start, channels.end), mask }, results);
+                }
+            });
+            let partials = &*partials;
+            let results = results.map(Shared::new);
+            let parts = of.channels.div_ceil(MERGED);
+            cpu.ranges(cpu.tasks((blocks * row) as u64 * 500, parts), parts, &|parts| {
+                for part in parts {
+                    let channels = part * MERGED..((part + 1) * MERGED).min(of.channels);
+                    // SAFETY: parts have other channels.
+                    let results = results.map(|result| unsafe { result.part(channels.clone()) });
+                    join(channels, partials, results);
+                }
+            });
+        });
+    }
+}
+
+/// Means and M2 of every channel; returns how many values each has. Of nothing, all are 0.
+pub fn statistics(cpu: &Cpu, of: Channels, x: &[f32], mask: Option<&[u32]>, mean: &mut [f32], m2: &mut [f32]) -> usize {
+    let cut = Cut::new(of);
+    let count_of = |positions: Range<usize>| match mask {
+        None => positions.len(),
+        Some(mask) => mask[positions].iter().map(|&on| usize::from(on != 0)).sum(),
+    };
+    let count = count_of(0..of.positions());
+    if count == 0 {
+        mean.fill(0.0);
+        m2.fill(0.0);
+        return 0;
+    }
+    with_floats(cut.blocks, |counts| {
+        for (block, counted) in counts.iter_mut().enumerate() {
+            *counted = count_of(cut.positions(block)) as f32;
+        }
+        let counts = &*counts;
+        let sum = |unit: Unit, [mean, m2]: [&mut [f32]; 2]| {
+            crate::dispatch!(
+                cpu.isa,
+                block_statistics(
+                    unit: Unit<'_> = unit,
+                    count: f32 = counts[unit.positions.0 / cut.block],
+                    x: &[f32] = x,
+                    mean: &mut [f32] = mean,
+                    m2: &mut [f32] = m2
+                )
+            );
+        };
+        let join = |channels: Range<usize>, partials: &[f32], [mean, m2]: [&mut [f32]; 2]| {
+            crate::dispatch!(
+                cpu.isa,
+                join_statistics(
+                    channels: Range<usize> = channels,
+                    total: usize = count,
+                    counts: &[f32] = counts,
+                    partials: &[f32] = partials,
+                    mean: &mut [f32] = mean,
+                    m2: &mut [f32] = m2
+                )
+            );
+        };
+        cut.run(cpu, mask, 200, [mean, m2], &sum, &join);
+    });
+    count
+}
+
+/// Σdy and Σdy·x̂ of every channel.
+#[expect(clippy::too_many_arguments, reason = "the operands of the instruction")]
+pub fn grad_sums(
+    cpu: &Cpu,
+    of: Channels,
+    dy: &[f32],
+    x: &[f32],
+    mean: &[f32],
+    istd: &[f32],
+    mask: Option<&[u32]>,
+    sums: &mut [f32],
+    products: &mut [f32],
+) {
+    let sum = |unit: Unit, [sums, products]: [&mut [f32]; 2]| {
+        crate::dispatch!(
+            cpu.isa,
+            block_grad_sums(
+                unit: Unit<'_> = unit,
+                dy: &[f32] = dy,
+                x: &[f32] = x,
+                mean: &[f32] = mean,
+                sums: &mut [f32] = sums,
+                products: &mut [f32] = products
+            )
+        );
+    };
+    let join = |channels: Range<usize>, partials: &[f32], [sums, products]: [&mut [f32]; 2]| {
+        crate::dispatch!(
+            cpu.isa,
+            join_grad_sums(
+                channels: Range<usize> = channels,
+                partials: &[f32] = partials,
+                istd: &[f32] = istd,
+                sums: &mut [f32] = sums,
+                products: &mut [f32] = products
+            )
+        );
+    };
+    Cut::new(of).run(cpu, mask, 300, [sums, products], &sum, &join);
+}
+
+/// The rows of a block that count.
+#[inline(always)]
+fn active(unit: &Unit, rows: &mut [usize; ROWS]) -> usize {
+    let mut count = 0;
+    for row in unit.positions.0..unit.positions.1 {
+        if unit.mask.is_none_or(|mask| mask[row] != 0) {
+            rows[count] = row;
+            count += 1;
+        }
+    }
+    count
+}
+
+/// A row's part of a strip.
+#[inline(always)]
+fn row_of<'x>(unit: &Unit, x: &'x [f32], row: usize) -> &'x [f32] {
+    let at = row * unit.of.channels;
+    &x[at + unit.channels.0..at + unit.channels.1]
+}
+
+#[inline(always)]
+fn block_statistics<const FMA: bool>(unit: Unit, count: f32, x: &[f32], mean: &mut [f32], m2: &mut [f32]) {
+    mean.fill(0.0);
+    m2.fill(0.0);
+    if count == 0.0 {
+        return;
+    }
+    if unit.of.inner > 1 {
+        for (i, channel) in (unit.channels.0..unit.channels.1).enumerate() {
+            let centre = over_run(&unit, channel, x, x, |x, _| [x, 0.0])[0] / count;
+            mean[i] = centre;
+            m2[i] = over_run(&unit, channel, x, x, |x, _| [(x - centre) * (x - centre), 0.0])[0];
+        }
+        return;
+    }
+    let mut rows = [0; ROWS];
+    let counted = active(&unit, &mut rows);
+    let (quads, rest) = rows[..counted].as_chunks::<4>();
+    for quad in quads {
+        let [a, b, c, d] = quad.map(|row| row_of(&unit, x, row));
+        for ((((mean, a), b), c), d) in mean.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *mean += (a + b) + (c + d);
+        }
+    }
+    for &row in rest {
+        for (mean, x) in mean.iter_mut().zip(row_of(&unit, x, row)) {
+            *mean += x;
+        }
+    }
+    for mean in &mut *mean {
+        *mean /= count;
+    }
+    for quad in quads {
+        let [a, b, c, d] = quad.map(|row| row_of(&unit, x, row));
+        for (((((m2, mean), a), b), c), d) in m2.iter_mut().zip(&*mean).zip(a).zip(b).zip(c).zip(d) {
+            let (a, b, c, d) = (a - mean, b - mean, c - mean, d - mean);
+            *m2 += madd::<FMA>(a, a, b * b) + madd::<FMA>(c, c, d * d);
+        }
+    }
+    for &row in rest {
+        for ((m2, mean), x) in m2.iter_mut().zip(&*mean).zip(row_of(&unit, x, row)) {
+            *m2 = madd::<FMA>(x - mean, x - mean, *m2);
+        }
+    }
+}
+
+#[inline(always)]
+fn block_grad_sums<const FMA: bool>(
+    unit: Unit,
+    dy: &[f32],
+    x: &[f32],
+    mean: &[f32],
+    sums: &mut [f32],
+    products: &mut [f32],
+) {
+    let mean = &mean[unit.channels.0..unit.channels.1];
+    if unit.of.inner > 1 {
+        for (i, channel) in (unit.channels.0..unit.channels.1).enumerate() {
+            let centre = mean[i];
+            [sums[i], products[i]] = over_run(&unit, channel, dy, x, |dy, x| [dy, dy * (x - centre)]);
+        }
+        return;
+    }
+    sums.fill(0.0);
+    products.fill(0.0);
+    let mut rows = [0; ROWS];
+    let counted = active(&unit, &mut rows);
+    let (pairs, rest) = rows[..counted].as_chunks::<2>();
+    for pair in pairs {
+        let [dy0, dy1] = pair.map(|row| row_of(&unit, dy, row));
+        let [x0, x1] = pair.map(|row| row_of(&unit, x, row));
+        let places = sums.iter_mut().zip(&mut *products).zip(mean);
+        for (((((sum, product), mean), dy0), dy1), (x0, x1)) in places.zip(dy0).zip(dy1).zip(x0.iter().zip(x1)) {
+            *sum += dy0 + dy1;
+            *product += madd::<FMA>(*dy0, x0 - mean, dy1 * (x1 - mean));
+        }
+    }
+    for &row in rest {
+        let places = sums.iter_mut().zip(&mut *products).zip(mean);
+        for (((sum, product), mean), (dy, x)) in places.zip(row_of(&unit, dy, row).iter().zip(row_of(&unit, x, row))) {
+            *sum += dy;
+            *product = madd::<FMA>(*dy, x - mean, *product);
+        }
+    }
+}
+
+/// Sums of two terms of every pair of elements of one channel in a run of positions.
+#[inline(always)]
+fn over_run(unit: &Unit, channel: usize, a: &[f32], b: &[f32], terms: impl Fn(f32, f32) -> [f32; 2]) -> [f32; 2] {
+    let Channels { channels, inner, .. } = unit.of;
+    let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+    let (mut position, end) = unit.positions;
+    while position < end {
+        let (o, i) = (position / inner, position % inner);
+        let length = (inner - i).min(end - position);
+        let at = (o * channels + channel) * inner + i;
+        let (a, b) = (&a[at..at + length], &b[at..at + length]);
+        let (a_whole, a_rest) = a.as_chunks::<LANES>();
+        let (b_whole, b_rest) = b.as_chunks::<LANES>();
+        if let Some(mask) = unit.mask {
+            // Selected, not multiplied: NaN must not get through.
+            let (mask, mask_rest) = mask[position..position + length].as_chunks::<LANES>();
+            for ((a, b), mask) in a_whole.iter().zip(b_whole).zip(mask) {
+                for lane in 0..LANES {
+                    let [x, y] = terms(a[lane], b[lane]);
+                    first[lane] += if mask[lane] == 0 { 0.0 } else { x };
+                    second[lane] += if mask[lane] == 0 { 0.0 } else { y };
+                }
+            }
+            for (lane, ((&a, &b), &on)) in a_rest.iter().zip(b_rest).zip(mask_rest).enumerate() {
+                let [x, y] = terms(a, b);
+                first[lane] += if on == 0 { 0.0 } else { x };
+                second[lane] += if on == 0 { 0.0 } else { y };
+            }
+        } else {
+            for (a, b) in a_whole.iter().zip(b_whole) {
+                for lane in 0..LANES {
+                    let [x, y] = terms(a[lane], b[lane]);
+                    first[lane] += x;
+                    second[lane] += y;
+                }
+            }
+            for (lane, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
+                let [x, y] = terms(a, b);
+                first[lane] += x;
+                second[lane] += y;
+            }
+        }
+        position += length;
+    }
+    [fold(first), fold(second)]
+}
+
+/// The sum over lanes, pairwise.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// μ = Σnᵢμᵢ/n and M2 = Σ(M2ᵢ + nᵢ(μᵢ − μ)²): Chan's merge of all blocks at once.
+#[inline(always)]
+fn join_statistics<const FMA: bool>(
+    channels: Range<usize>,
+    total: usize,
+    counts: &[f32],
+    partials: &[f32],
+    mean: &mut [f32],
+    m2: &mut [f32],
+) {
+    let width = partials.len() / (2 * counts.len());
+    let (mut centre, mut spread) = ([0.0_f64; MERGED], [0.0_f64; MERGED]);
+    for (block, &count) in partials.chunks_exact(2 * width).zip(counts) {
+        for (centre, &mean) in centre.iter_mut().zip(&block[channels.clone()]) {
+            *centre += f64::from(count) * f64::from(mean);
+        }
+    }
+    for centre in &mut centre {
+        *centre /= total as f64;
+    }
+    for (block, &count) in partials.chunks_exact(2 * width).zip(counts) {
+        let (means, squares) = block.split_at(width);
+        for (((spread, centre), &mean), &m2) in
+            spread.iter_mut().zip(&centre).zip(&means[channels.clone()]).zip(&squares[channels.clone()])
+        {
+            let apart = f64::from(mean) - centre;
+            *spread += f64::from(m2) + f64::from(count) * (apart * apart);
+        }
+    }
+    for (((mean, m2), centre), spread) in mean.iter_mut().zip(m2).zip(centre).zip(spread) {
+        *mean = centre as f32;
+        *m2 = spread as f32;
+    }
+}
+
+#[inline(always)]
+fn join_grad_sums<const FMA: bool>(
+    channels: Range<usize>,
+    partials: &[f32],
+    istd: &[f32],
+    sums: &mut [f32],
+    products: &mut [f32],
+) {
+    let width = istd.len();
+    let (mut first, mut second) = ([0.0_f64; MERGED], [0.0_f64; MERGED]);
+    for block in partials.chunks_exact(2 * width) {
+        let (a, b) = block.split_at(width);
+        for (sum, &a) in first.iter_mut().zip(&a[channels.clone()]) {
+            *sum += f64::from(a);
+        }
+        for (sum, &b) in second.iter_mut().zip(&b[channels.clone()]) {
+            *sum += f64::from(b);
+        }
+    }
+    let istd = &istd[channels];
+    for ((((sum, product), first), second), &istd) in sums.iter_mut().zip(products).zip(first).zip(second).zip(istd) {
+        *sum = first as f32;
+        *product = (second * f64::from(istd)) as f32;
+    }
+}
