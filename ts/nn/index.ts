@@ -15,6 +15,7 @@ export {
   Softplus,
   Tanh,
 } from './activation.ts'
+export { BatchNorm, type BatchNormLayerOptions } from './batch-norm.ts'
 export { Linear, type LinearLayerOptions } from './linear.ts'
 export { Module, type StateDict, type StateEntry } from './module.ts'
 export { Parameter } from './parameter.ts'

@@ -23,6 +23,7 @@ import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
 import type { Parts } from '../ops/loss/reduction.ts'
 import { require } from '../ops/require.ts'
+import { SeenLayers } from '../nn/accumulating.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
 import { Cell } from '../program/cell.ts'
 import { checkEach, hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
@@ -100,6 +101,7 @@ export class GradientAccumulator {
   readonly mode: AccumulationMode
   readonly #options: AccumulatorOptions
   readonly #count = new Cell()
+  readonly #layers = new SeenLayers()
   #microBatches = 0
   #total: number | null = null
 
@@ -150,7 +152,8 @@ export class GradientAccumulator {
    *
    * @param parts sum of the losses and number of items, as losses give with `reduction: 'parts'`
    * @throws `ERR_SHAPE` unless both have one element; `ERR_DTYPE`, `ERR_DEVICE_MISMATCH` when they differ;
-   * `ERR_ARGUMENT` in mode `'knownTotal'` without a {@link total}
+   * `ERR_ARGUMENT` in mode `'knownTotal'` without a {@link total}; `ERR_UNSUPPORTED`
+   * after a `BatchNorm` with `accumulation: 'sync'`, which has to see all micro-batches at once
    */
   add(parts: Parts): void {
     const { sum, count } = parts ?? {}
@@ -166,6 +169,7 @@ export class GradientAccumulator {
     }
     checkSameDtype('GradientAccumulator.add', sum, count)
     sharedDevice('GradientAccumulator.add', sum, count)
+    this.#layers.see('GradientAccumulator.add', this.optimizer.parameters)
     this.#backward(sum, count)
     noGrad(() => {
       const before = this.#count.tensor
@@ -226,6 +230,7 @@ export class GradientAccumulator {
         const norm = mean === null ? sqrt(total) : mul(sqrt(total), mean)
         const { values, scale } = this.#clipped(gradients, mean, norm)
         withGradients(before, values, () => this.optimizer.step({ ...(scale !== null && { scale }), ok: applied }))
+        this.#layers.finish(applied)
         this.#options.ema?.update({ ok: applied })
         const results = { applied, norm, count: count.detach() }
         return this.#options.onNonFinite === 'throw' ? required(results, finite) : results

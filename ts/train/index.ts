@@ -9,3 +9,4 @@ export {
   type StepResult,
   type Window,
 } from './accumulator.ts'
+export { type UpdateBatchNormOptions, updateBatchNorm } from './update-batch-norm.ts'
