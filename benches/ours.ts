@@ -1,7 +1,7 @@
 /** tilegrad's own contestants. Operands stay on the device, results are kept until the device has finished. */
 
 import type { Tensor } from 'tilegrad'
-import { type Device, compile, linear, matmul, nn, noGrad, optim, softmax, tensor } from 'tilegrad'
+import { type Device, batchNorm, compile, linear, matmul, nn, noGrad, optim, softmax, tensor } from 'tilegrad'
 import { type Contestant, numbers, sample, time } from './measure.ts'
 
 /** Results alive at once; a real service keeps a few, a benchmark must not keep thousands. */
@@ -89,6 +89,47 @@ export function rowSoftmax(device: Device, rows: number, columns: number, name =
     { shape: [rows, columns], device },
   )
   return contestant(name, device, () => softmax(x))
+}
+
+function batchNormOperands(device: Device, rows: number, channels: number) {
+  const each = (step: number) => tensor(numbers(channels, step), { device })
+  return {
+    x: tensor(numbers(rows * channels, 7), { shape: [rows, channels], device }),
+    weight: each(11),
+    bias: each(13),
+    mean: each(17),
+    variance: each(19).add(1),
+  }
+}
+
+/** Batch normalisation of rows by their own statistics, as in training. */
+export function batchNormTraining(device: Device, rows: number, channels: number, name = 'tilegrad'): Contestant {
+  const { x, weight, bias } = batchNormOperands(device, rows, channels)
+  return contestant(name, device, () => batchNorm(x, { weight, bias, training: true }))
+}
+
+/** Batch normalisation by running statistics, as in evaluation. */
+export function batchNormEvaluation(device: Device, rows: number, channels: number, name = 'tilegrad'): Contestant {
+  const { x, weight, bias, mean, variance } = batchNormOperands(device, rows, channels)
+  return contestant(name, device, () => batchNorm(x, { weight, bias, runningMean: mean, runningVar: variance }))
+}
+
+/** Its gradient alone: of x, weight and bias. */
+export function batchNormBackward(device: Device, rows: number, channels: number, name = 'tilegrad'): Contestant {
+  const { x, weight, bias } = batchNormOperands(device, rows, channels)
+  const leaves = [x, weight, bias]
+  for (const leaf of leaves) leaf.requiresGrad = true
+  const y = batchNorm(x, { weight, bias, training: true })
+  const gradient = tensor(numbers(rows * channels, 23), { shape: [rows, channels], device })
+  return contestant(name, device, () => {
+    y.backward({ gradient, retainGraph: true })
+    const dx = x.grad!
+    for (const leaf of leaves) {
+      if (leaf !== x) leaf.grad?.dispose()
+      leaf.grad = null
+    }
+    return dx
+  })
 }
 
 /** The MLP 784-512-256-10 that the peers have too, or one of other widths. */

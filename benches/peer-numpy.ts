@@ -5,6 +5,9 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Contestant } from './measure.ts'
 
+/** The works of `peer_numpy.py`. */
+export type Work = 'gemm' | 'linear' | 'softmax' | 'batchNormTraining' | 'batchNormEvaluation' | 'mlp'
+
 /** A running NumPy, or the reason why there is none. */
 export class Numpy {
   readonly version: string
@@ -35,7 +38,7 @@ export class Numpy {
   }
 
   /** A contestant that does one of the works of `peer_numpy.py`. */
-  contestant(work: 'gemm' | 'linear' | 'softmax' | 'mlp', sizes: readonly number[]): Contestant {
+  contestant(work: Work, sizes: readonly number[]): Contestant {
     return {
       name: 'numpy',
       run: async (calls) => (await this.#ask({ command: 'run', work, sizes, calls })) as number,

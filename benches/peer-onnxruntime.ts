@@ -73,6 +73,21 @@ export function ortSoftmax(rows: number, columns: number, threads: number): Prom
   )
 }
 
+/** Batch normalisation by given statistics: it has no other without its training build. */
+export function ortBatchNorm(rows: number, channels: number, threads: number): Promise<Contestant> {
+  const each = (step: number, add = 0) => ({ shape: [channels], data: numbers(channels, step).map((v) => v + add) })
+  return contestant(
+    {
+      nodes: [{ op: 'BatchNormalization', inputs: ['x', 'weight', 'bias', 'mean', 'variance'], outputs: ['y'] }],
+      constants: { weight: each(11), bias: each(13), mean: each(17), variance: each(19, 1) },
+      inputs: { x: [rows, channels] },
+      outputs: { y: [rows, channels] },
+    },
+    { x: numbers(rows * channels, 7) },
+    threads,
+  )
+}
+
 /** The MLP 784-512-256-10 with constant parameters. */
 export function ortMlp(batch: number, threads: number): Promise<Contestant> {
   const parameters = initial()

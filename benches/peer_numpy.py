@@ -61,6 +61,44 @@ class Softmax:
         return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
 
 
+class BatchNormTraining:
+    """By the statistics of the rows themselves."""
+
+    def __init__(self, rows, channels):
+        self.x = numbers((rows, channels), 7)
+        self.weight, self.bias = numbers((channels,), 11), numbers((channels,), 13)
+        self.y, self.s = np.empty_like(self.x), np.empty_like(self.x)
+
+    def call(self):
+        np.subtract(self.x, self.x.mean(axis=0), out=self.y)
+        np.square(self.y, out=self.s)
+        self.y *= self.weight / np.sqrt(self.s.mean(axis=0) + np.float32(1e-5))
+        self.y += self.bias
+
+    def check(self):
+        self.call()
+        return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
+
+
+class BatchNormEvaluation:
+    """By given statistics, which make one factor and one shift per channel."""
+
+    def __init__(self, rows, channels):
+        self.x = numbers((rows, channels), 7)
+        self.weight, self.bias = numbers((channels,), 11), numbers((channels,), 13)
+        self.mean, self.variance = numbers((channels,), 17), numbers((channels,), 19) + np.float32(1)
+        self.y = np.empty_like(self.x)
+
+    def call(self):
+        scale = self.weight / np.sqrt(self.variance + np.float32(1e-5))
+        np.multiply(self.x, scale, out=self.y)
+        self.y += self.bias - self.mean * scale
+
+    def check(self):
+        self.call()
+        return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
+
+
 class MlpStep:
     """One AdamW step of the MLP 784-512-256-10 with cross-entropy, parameters in one slab."""
 
@@ -146,7 +184,14 @@ class MlpStep:
         return losses
 
 
-WORK = {"gemm": Gemm, "linear": Linear, "softmax": Softmax, "mlp": MlpStep}
+WORK = {
+    "gemm": Gemm,
+    "linear": Linear,
+    "softmax": Softmax,
+    "batchNormTraining": BatchNormTraining,
+    "batchNormEvaluation": BatchNormEvaluation,
+    "mlp": MlpStep,
+}
 
 
 def main():

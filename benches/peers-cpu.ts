@@ -4,6 +4,9 @@ import { openDevice } from 'tilegrad'
 import { type Contestant, compare, host } from './measure.ts'
 import { ChildPeer } from './children/peer.ts'
 import {
+  batchNormBackward,
+  batchNormEvaluation,
+  batchNormTraining,
   fusedLinear,
   fusedLinearRead,
   gemm,
@@ -15,7 +18,7 @@ import {
   rowSoftmax,
 } from './ours.ts'
 import { Numpy } from './peer-numpy.ts'
-import { ortGemm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
+import { ortBatchNorm, ortGemm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
 import { type Line, print, save } from './report.ts'
 
 const threads = 2
@@ -81,6 +84,20 @@ await report({ work: 'softmax [4096, 1024]', goals: { onnxruntime: 1 } }, [
   rowSoftmax(cpu, 4096, 1024),
   await ortSoftmax(4096, 1024, threads),
   numpy?.contestant('softmax', [4096, 1024]),
+])
+await report({ work: 'batchNorm training [4096, 1024]', goals: { numpy: 1.2 } }, [
+  batchNormTraining(cpu, 4096, 1024),
+  numpy?.contestant('batchNormTraining', [4096, 1024]),
+])
+await report({ work: 'batchNorm evaluation [4096, 1024]', goals: { numpy: 1.2, onnxruntime: 1.2 } }, [
+  batchNormEvaluation(cpu, 4096, 1024),
+  numpy?.contestant('batchNormEvaluation', [4096, 1024]),
+  await ortBatchNorm(4096, 1024, threads),
+])
+const { name, run } = batchNormTraining(cpu, 4096, 1024, 'forward')
+await report({ work: 'batchNorm backward [4096, 1024]', goals: { forward: 0.4 } }, [
+  batchNormBackward(cpu, 4096, 1024),
+  { name, run },
 ])
 await report({ work: 'record one add of 4 numbers' }, [recordAdd(cpu)])
 await report({ work: 'compiled AdamW step of an MLP 1-1-1-1' }, [replayStep(cpu)])

@@ -5,10 +5,10 @@
 use std::time::{Duration, Instant};
 
 use tilegrad::cpu::elementwise::Chain;
-use tilegrad::cpu::{Cpu, Isa, Pool, activation, gather, loss, optim, reduce, shape, softmax};
+use tilegrad::cpu::{Cpu, Isa, Pool, activation, batch_norm, gather, loss, optim, reduce, shape, softmax};
 use tilegrad::dtype::Dtype;
 use tilegrad::plan::{self, Base, ChainOp, ChainOperand, ChainOutput, Location, Operand};
-use tilegrad::program::op::{AdamW, BinaryOp, ElementOp, Middle, ReduceOp, Segment, Sgd, Smoothed, UnaryOp};
+use tilegrad::program::op::{AdamW, BinaryOp, Channels, ElementOp, Middle, ReduceOp, Segment, Sgd, Smoothed, UnaryOp};
 use tilegrad::shape::{Dims, numel};
 
 /// How long each line is repeated.
@@ -84,6 +84,7 @@ fn main() {
     let bench = Bench { cpus, filter };
     elementwise(&bench);
     rows(&bench);
+    columns(&bench);
     optimisers(&bench);
     moves(&bench);
 }
@@ -207,6 +208,32 @@ fn rows(bench: &Bench) {
         let upstream = (&log_sums[..], &losses[..]);
         let _ = loss::weighted_cross_entropy_grad(cpu, rule, (&x, &targets), upstream, weights, &mut y);
     });
+}
+
+/// Batch normalisation, channels side by side and each over a picture.
+fn columns(bench: &Bench) {
+    for (name, outer, channels, inner) in [("[4096, 1024]", 4096, 1024, 1), ("[64, 64, 32, 32]", 64, 64, 1024)] {
+        let of = Channels { outer, channels, inner };
+        let size = of.numel();
+        let (x, dy) = (floats(size), floats(size));
+        let [mut mean, mut m2] = [(); 2].map(|()| vec![0.0; channels]);
+        bench.line(&format!("batchNormStatistics {name}"), size, |cpu| {
+            batch_norm::statistics(cpu, of, &x, None, &mut mean, &mut m2);
+        });
+        let (istd, weight) = (vec![0.5; channels], vec![1.5; channels]);
+        let with = batch_norm::Coefficients { mean: &mean, istd: &istd, weight: Some(&weight) };
+        let mut y = vec![0.0; size];
+        bench.line(&format!("batchNorm {name}"), 2 * size, |cpu| {
+            batch_norm::forward(cpu, of, with, Some(&weight), &x, None, &mut y);
+        });
+        let [mut sums, mut products] = [(); 2].map(|()| vec![0.0; channels]);
+        bench.line(&format!("batchNormGradSums {name}"), 2 * size, |cpu| {
+            batch_norm::grad_sums(cpu, of, &dy, &x, &mean, &istd, None, &mut sums, &mut products);
+        });
+        bench.line(&format!("batchNormGrad {name}"), 3 * size, |cpu| {
+            batch_norm::grad(cpu, of, with, [&sums, &products], 4096.0, &dy, &x, None, &mut y);
+        });
+    }
 }
 
 fn optimisers(bench: &Bench) {
