@@ -13,6 +13,7 @@ import {
   naiveGemm,
   recordAdd,
   replayStep,
+  rowNorm,
   rowSoftmax,
 } from './ours.ts'
 import { type Line, print, save } from './report.ts'
@@ -53,6 +54,7 @@ for (const info of await devices()) {
     for (const b of [1, 32, 256])
       await report({ work: `mlp 784-512-256-10 inference b=${b}` }, [mlpInference(device, b)])
     await report({ work: 'softmax [4096, 1024]' }, [rowSoftmax(device, 4096, 1024)])
+    await report({ work: 'layerNorm [4096, 1024]' }, [rowNorm(device, 4096, 1024)])
     await report({ work: 'batchNorm training [4096, 1024]' }, [batchNormTraining(device, 4096, 1024)])
     await report({ work: 'batchNorm evaluation [4096, 1024]' }, [batchNormEvaluation(device, 4096, 1024)])
     await report({ work: 'batchNorm backward [4096, 1024]' }, [batchNormBackward(device, 4096, 1024)])

@@ -1,7 +1,19 @@
 /** tilegrad's own contestants. Operands stay on the device, results are kept until the device has finished. */
 
 import type { Tensor } from 'tilegrad'
-import { type Device, batchNorm, compile, linear, matmul, nn, noGrad, optim, softmax, tensor } from 'tilegrad'
+import {
+  type Device,
+  batchNorm,
+  compile,
+  layerNorm,
+  linear,
+  matmul,
+  nn,
+  noGrad,
+  optim,
+  softmax,
+  tensor,
+} from 'tilegrad'
 import { type Contestant, numbers, sample, time } from './measure.ts'
 
 /** Results alive at once; a real service keeps a few, a benchmark must not keep thousands. */
@@ -89,6 +101,13 @@ export function rowSoftmax(device: Device, rows: number, columns: number, name =
     { shape: [rows, columns], device },
   )
   return contestant(name, device, () => softmax(x))
+}
+
+/** layerNorm over the last axis with weight and bias. */
+export function rowNorm(device: Device, rows: number, columns: number, name = 'tilegrad'): Contestant {
+  const x = tensor(numbers(rows * columns, 7), { shape: [rows, columns], device })
+  const [weight, bias] = [11, 13].map((step) => tensor(numbers(columns, step), { device }))
+  return contestant(name, device, () => layerNorm(x, { normalizedShape: columns, weight: weight!, bias: bias! }))
 }
 
 function batchNormOperands(device: Device, rows: number, channels: number) {

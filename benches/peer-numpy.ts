@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { Contestant } from './measure.ts'
 
 /** The works of `peer_numpy.py`. */
-export type Work = 'gemm' | 'linear' | 'softmax' | 'batchNormTraining' | 'batchNormEvaluation' | 'mlp'
+export type Work = 'gemm' | 'linear' | 'softmax' | 'layerNorm' | 'batchNormTraining' | 'batchNormEvaluation' | 'mlp'
 
 /** A running NumPy, or the reason why there is none. */
 export class Numpy {

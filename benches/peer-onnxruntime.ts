@@ -73,6 +73,23 @@ export function ortSoftmax(rows: number, columns: number, threads: number): Prom
   )
 }
 
+/** layerNorm over the last axis with constant weight and bias. */
+export function ortLayerNorm(rows: number, columns: number, threads: number): Promise<Contestant> {
+  return contestant(
+    {
+      nodes: [{ op: 'LayerNormalization', inputs: ['x', 'w', 'b'], outputs: ['y'], attributes: { axis: -1 } }],
+      constants: {
+        w: { shape: [columns], data: numbers(columns, 11) },
+        b: { shape: [columns], data: numbers(columns, 13) },
+      },
+      inputs: { x: [rows, columns] },
+      outputs: { y: [rows, columns] },
+    },
+    { x: numbers(rows * columns, 7) },
+    threads,
+  )
+}
+
 /** Batch normalisation by given statistics: it has no other without its training build. */
 export function ortBatchNorm(rows: number, channels: number, threads: number): Promise<Contestant> {
   const each = (step: number, add = 0) => ({ shape: [channels], data: numbers(channels, step).map((v) => v + add) })

@@ -61,6 +61,24 @@ class Softmax:
         return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
 
 
+class LayerNorm:
+    def __init__(self, rows, columns):
+        self.x = numbers((rows, columns), 7)
+        self.w, self.b = numbers((columns,), 11), numbers((columns,), 13)
+        self.y, self.squares = np.empty_like(self.x), np.empty_like(self.x)
+
+    def call(self):
+        np.subtract(self.x, self.x.mean(axis=1, keepdims=True), out=self.y)
+        np.multiply(self.y, self.y, out=self.squares)
+        self.y *= 1 / np.sqrt(self.squares.mean(axis=1, keepdims=True) + np.float32(1e-5))
+        self.y *= self.w
+        self.y += self.b
+
+    def check(self):
+        self.call()
+        return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
+
+
 class BatchNormTraining:
     """By the statistics of the rows themselves."""
 
@@ -190,6 +208,7 @@ WORK = {
     "softmax": Softmax,
     "batchNormTraining": BatchNormTraining,
     "batchNormEvaluation": BatchNormEvaluation,
+    "layerNorm": LayerNorm,
     "mlp": MlpStep,
 }
 

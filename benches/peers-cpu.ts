@@ -15,10 +15,11 @@ import {
   naiveGemm,
   recordAdd,
   replayStep,
+  rowNorm,
   rowSoftmax,
 } from './ours.ts'
 import { Numpy } from './peer-numpy.ts'
-import { ortBatchNorm, ortGemm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
+import { ortBatchNorm, ortGemm, ortLayerNorm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
 import { type Line, print, save } from './report.ts'
 
 const threads = 2
@@ -84,6 +85,11 @@ await report({ work: 'softmax [4096, 1024]', goals: { onnxruntime: 1 } }, [
   rowSoftmax(cpu, 4096, 1024),
   await ortSoftmax(4096, 1024, threads),
   numpy?.contestant('softmax', [4096, 1024]),
+])
+await report({ work: 'layerNorm [4096, 1024]', goals: { onnxruntime: 1.2, numpy: 1.2 } }, [
+  rowNorm(cpu, 4096, 1024),
+  await ortLayerNorm(4096, 1024, threads),
+  numpy?.contestant('layerNorm', [4096, 1024]),
 ])
 await report({ work: 'batchNorm training [4096, 1024]', goals: { numpy: 1.2 } }, [
   batchNormTraining(cpu, 4096, 1024),

@@ -34,6 +34,7 @@ const TITLES: Readonly<Record<OpcodeFamily, string>> = {
   gather: 'Gathering',
   optim: 'Optimisers',
   random: 'Random numbers',
+  norm: 'Normalisation',
   batchNorm: 'Batch normalisation',
 }
 

@@ -88,6 +88,14 @@ export {
 export { type OneHotOptions, gather, oneHot, scatterAdd } from './ops/gather.ts'
 export { type LinearOptions, linear } from './ops/linear.ts'
 export { type MatmulOptions, matmul } from './ops/matmul.ts'
+export {
+  type GroupNormOptions,
+  type LayerNormOptions,
+  type RMSNormOptions,
+  groupNorm,
+  layerNorm,
+  rmsNorm,
+} from './ops/norm.ts'
 export { type Axis, type ReduceOptions, argmax, argmin, max, mean, min, sum, variance } from './ops/reduce.ts'
 export { concat, expand, pad, reshape, slice, transpose } from './ops/shape.ts'
 export { logSoftmax, softmax } from './ops/softmax.ts'

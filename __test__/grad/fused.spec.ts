@@ -178,6 +178,64 @@ for (const axis of [0, 1, -1]) {
   )
 }
 
+/** x normalised over axes 2 and 3 of [outer, groups, channels, inner], by weights and biases of [groups, channels, 1]. */
+function normalized(x: Tensor, affine: readonly (Tensor | undefined)[], seen: number[], isCentred: boolean): Tensor {
+  const over = (t: Tensor): Tensor => t.mean([2, 3], { keepDims: true })
+  const rows = x.reshape(seen)
+  const centred = isCentred ? sub(rows, over(rows)) : rows
+  const normal = centred.div(add(over(mul(centred, centred)), 0.01).sqrt())
+  const [weight, bias] = affine.map((t) => t?.reshape([seen[1]!, seen[2]!, 1]))
+  const scaled = weight === undefined ? normal : mul(normal, weight)
+  return (bias === undefined ? scaled : add(scaled, bias)).reshape(x.shape)
+}
+
+eachFloat(
+  'the gradients of layerNorm, groupNorm and rmsNorm are those of their formulas, whichever operands need one',
+  async (device, dtype) => {
+    const results: [string, number][] = []
+    const operands = (x: readonly number[], affine: readonly number[]): Data[] => [
+      random(dtype, x, { low: -1, high: 3, salt: 1 }),
+      random(dtype, affine, { salt: 2 }),
+      random(dtype, affine, { salt: 3 }),
+    ]
+    const eps = 0.01
+    for (let wanted = 1; wanted < 8; wanted++) {
+      const only = (f: (x: Tensor, w: Tensor, b: Tensor) => Tensor): Differentiable => {
+        return (inputs) =>
+          f(...(inputs.map((t, i) => ((wanted >> i) & 1 ? t : t.detach())) as [Tensor, Tensor, Tensor]))
+      }
+      const compare = async (
+        name: string,
+        data: readonly Data[],
+        fused: (x: Tensor, w: Tensor, b: Tensor) => Tensor,
+        written: (x: Tensor, w: Tensor, b: Tensor) => Tensor,
+      ): Promise<void> => {
+        results.push([`${name}, operands ${wanted.toString(2)}`, await apart(only(fused), only(written), data, device)])
+      }
+      await compare(
+        'layerNorm',
+        operands([70, 3, 11], [3, 11]),
+        (x, weight, bias) => tilegrad.layerNorm(x, { normalizedShape: [3, 11], weight, bias, eps }),
+        (x, w, b) => normalized(x, [w, b], [70, 1, 33, 1], true),
+      )
+      await compare(
+        'groupNorm',
+        operands([9, 6, 5, 7], [6]),
+        (x, weight, bias) => tilegrad.groupNorm(x, { groups: 2, weight, bias, eps }),
+        (x, w, b) => normalized(x, [w, b], [9, 2, 3, 35], true),
+      )
+      if (wanted > 3) continue
+      await compare(
+        'rmsNorm',
+        operands([70, 33], [33]).slice(0, 2),
+        (x, weight) => tilegrad.rmsNorm(x, { normalizedShape: 33, weight, eps }),
+        (x, w) => normalized(x, [w], [70, 1, 33, 1], false),
+      )
+    }
+    return results
+  },
+)
+
 for (const reduction of ['mean', 'sum', 'none'] as const) {
   eachFloat(`the gradient of cross-entropy, ${reduction}, is that of its formula`, async (device, dtype) => {
     const rows = 17

@@ -12,6 +12,7 @@ import { ELEMENT } from './cases/element.ts'
 import { LOSSES } from './cases/loss.ts'
 import { MATRIX } from './cases/matmul.ts'
 import { MOVE } from './cases/move.ts'
+import { NORM } from './cases/norm.ts'
 import { OPTIM } from './cases/optim.ts'
 import { RANDOM } from './cases/random.ts'
 import { REDUCE, SOFTMAX } from './cases/reduce.ts'
@@ -36,6 +37,7 @@ export const FAMILIES = {
   loss: LOSSES,
   optim: OPTIM,
   random: RANDOM,
+  norm: NORM,
   batchNorm: BATCH_NORMS,
 } as const
 
@@ -51,5 +53,6 @@ export const CASES: Readonly<Record<TestedOpcode, Row>> = {
   ...LOSSES,
   ...OPTIM,
   ...RANDOM,
+  ...NORM,
   ...BATCH_NORMS,
 }

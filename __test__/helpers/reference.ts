@@ -260,3 +260,80 @@ export function scatterAdd(updates: Data, indices: Data, shape: Shape, axis: num
   })
   return { dtype: updates.dtype, shape, values, magnitude, terms: indices.values.length }
 }
+
+/** How a tensor lies when its rows are normalised: a row is `channels · inner` neighbours. */
+export interface NormSizes {
+  readonly outer: number
+  readonly groups: number
+  readonly channels: number
+  readonly inner: number
+  /** Whether the mean is subtracted. */
+  readonly isCentred: boolean
+}
+
+/** The channel, counted over all groups, that a position belongs to. */
+function channelOf(p: number, { groups, channels, inner }: NormSizes): number {
+  return Math.floor(p / inner) % (groups * channels)
+}
+
+/** (x − mean)/√(variance + eps) · weight + bias for each row, with mean and 1/√(variance + eps) of the rows. */
+export function normalize(
+  x: Data,
+  weight: Data | null,
+  bias: Data | null,
+  sizes: NormSizes,
+  eps: number,
+): { y: Want; means: Want; scales: Want } {
+  const { dtype, shape } = x
+  const length = sizes.channels * sizes.inner
+  const rows = sizes.outer * sizes.groups
+  const lines = Array.from({ length: rows }, (_, r) => [...x.values.subarray(r * length, (r + 1) * length)])
+  const means = lines.map((line) => (sizes.isCentred ? total(line) / length : 0))
+  const scales = lines.map((line, r) => {
+    const squares = line.map((v) => (v - means[r]!) ** 2)
+    return 1 / Math.sqrt(total(squares) / length + eps)
+  })
+  const values = x.values.map((v, p) => {
+    const [row, channel] = [Math.floor(p / length), channelOf(p, sizes)]
+    return (v - means[row]!) * scales[row]! * (weight?.values[channel] ?? 1) + (bias?.values[channel] ?? 0)
+  })
+  const perRow = (list: number[]): Want => ({ dtype, shape: [rows], values: Float64Array.from(list) })
+  return { y: { dtype, shape, values }, means: perRow(means), scales: perRow(scales) }
+}
+
+/** The gradients of {@link normalize}, for statistics that are given; dx with what bounds its error. */
+export function normalizeGrad(
+  dy: Data,
+  x: Data,
+  weight: Data | null,
+  means: Data | null,
+  scales: Data,
+  sizes: NormSizes,
+): { dx: Want; dweight: Want; dbias: Want } {
+  const { dtype, shape } = x
+  const length = sizes.channels * sizes.inner
+  const all = sizes.groups * sizes.channels
+  const [dweight, dbias] = [new Float64Array(all), new Float64Array(all)]
+  const [values, magnitude] = [new Float64Array(x.values.length), new Float64Array(x.values.length)]
+  for (let row = 0; row < sizes.outer * sizes.groups; row++) {
+    const [mean, scale] = [means?.values[row] ?? 0, scales.values[row]!]
+    const places = Array.from({ length }, (_, i) => row * length + i)
+    const normal = places.map((p) => (x.values[p]! - mean) * scale)
+    const g = places.map((p) => dy.values[p]! * (weight?.values[channelOf(p, sizes)] ?? 1))
+    const along = g.map((v, i) => v * normal[i]!)
+    const meanG = means === null ? 0 : total(g) / length
+    const meanAlong = total(along) / length
+    const [sizeG, sizeAlong] = [absoluteTotal(g) / length, absoluteTotal(along) / length]
+    places.forEach((p, i) => {
+      values[p] = scale * (g[i]! - meanG - normal[i]! * meanAlong)
+      magnitude[p] = scale * (Math.abs(g[i]!) + sizeG + Math.abs(normal[i]!) * sizeAlong)
+      dweight[channelOf(p, sizes)]! += dy.values[p]! * normal[i]!
+      dbias[channelOf(p, sizes)]! += dy.values[p]!
+    })
+  }
+  return {
+    dx: { dtype, shape, values, magnitude, terms: length + 10 },
+    dweight: { dtype, shape: [all], values: dweight },
+    dbias: { dtype, shape: [all], values: dbias },
+  }
+}

@@ -10,6 +10,7 @@ import type { Device, ErrorCode, Tensor } from '../../ts/index.ts'
 import { DEVICES, onDevices, open } from '../helpers/devices.ts'
 
 const { add, arange, clip, concat, expand, full, gather, linear, matmul, pad, randn } = tilegrad
+const { groupNorm, layerNorm, rmsNorm } = tilegrad
 const { nn, optim, scatterAdd, scope, slice, sum, tensor, transpose, where, zeros } = tilegrad
 
 /** A device, and zeros of a shape on it: floats, integers, booleans. */
@@ -58,6 +59,35 @@ const SHAPES: readonly Misuse[] = [
   ['ERR_SHAPE', /^concat: axis 0 is outside a tensor of rank 0/, ({ f }) => concat([f(), f()])],
   ['ERR_SHAPE', /^sum: axis 2 is outside a tensor of rank 2/, ({ f }) => sum(f(2, 3), 2)],
   ['ERR_SHAPE', /^softmax: axis -3 is outside/, ({ f }) => f(2, 3).softmax(-3)],
+  [
+    'ERR_SHAPE',
+    /^layerNorm: x \[2, 3\] does not end with normalizedShape \[2\]/,
+    ({ f }) => layerNorm(f(2, 3), { normalizedShape: 2 }),
+  ],
+  ['ERR_SHAPE', /^layerNorm: x \[3\] does not end with/, ({ f }) => layerNorm(f(3), { normalizedShape: [2, 3] })],
+  ['ERR_SHAPE', /^layerNorm: normalizedShape \[\] names no axis/, ({ f }) => layerNorm(f(3), { normalizedShape: [] })],
+  [
+    'ERR_SHAPE',
+    /^layerNorm: weight \[1, 3\] does not fit x \[2, 3\]: it has to be \[3\]/,
+    ({ f }) => layerNorm(f(2, 3), { normalizedShape: 3, weight: f(1, 3) }),
+  ],
+  [
+    'ERR_SHAPE',
+    /^layerNorm: bias \[2\] .* it has to be \[3\]/,
+    ({ f }) => layerNorm(f(2, 3), { normalizedShape: 3, bias: f(2) }),
+  ],
+  [
+    'ERR_SHAPE',
+    /^groupNorm: 4 channels do not fall into 3 groups; take a divisor of 4/,
+    ({ f }) => groupNorm(f(2, 4, 5), { groups: 3 }),
+  ],
+  ['ERR_SHAPE', /^groupNorm: x \[4\] has no channels/, ({ f }) => groupNorm(f(4), { groups: 2 })],
+  [
+    'ERR_SHAPE',
+    /^groupNorm: weight \[2\] .* it has to be \[4\]/,
+    ({ f }) => groupNorm(f(2, 4, 5), { groups: 2, weight: f(2) }),
+  ],
+  ['ERR_SHAPE', /^rmsNorm: x \[2, 3\] does not end with/, ({ f }) => rmsNorm(f(2, 3), { normalizedShape: 4 })],
   ['ERR_SHAPE', /^max: an empty axis of \[2, 0\]/, ({ f }) => f(2, 0).max(1)],
   ['ERR_SHAPE', /^min: an empty axis of \[0\]/, ({ f }) => f(0).min()],
   ['ERR_SHAPE', /^argmax: an empty axis of \[0, 3\]/, ({ f }) => f(0, 3).argmax(0)],
@@ -123,6 +153,8 @@ const DTYPES: readonly Misuse[] = [
   ['ERR_DTYPE', /^add: operands are f32 and i32; cast\(\)/, ({ f, i }) => add(f(2), i(2))],
   ['ERR_DTYPE', /^div: takes f32 or f64, not i32/, ({ i }) => i(2).div(2)],
   ['ERR_DTYPE', /^exp: takes f32 or f64, not bool/, ({ b }) => b(2).exp()],
+  ['ERR_DTYPE', /^layerNorm: takes f32 or f64, not i32/, ({ i }) => layerNorm(i(2), { normalizedShape: 2 })],
+  ['ERR_DTYPE', /^groupNorm: operands are f32 and i32/, ({ f, i }) => groupNorm(f(1, 2), { groups: 1, bias: i(2) })],
   ['ERR_DTYPE', /^relu: takes f32 or f64, not i32/, ({ i }) => i(2).relu()],
   ['ERR_DTYPE', /^logicalAnd: takes bool, not f32/, ({ f }) => f(2).logicalAnd(f(2))],
   ['ERR_DTYPE', /^sum: takes .*, not bool/, ({ b }) => b(2).sum()],
@@ -165,6 +197,21 @@ const ARGUMENTS: readonly Misuse[] = [
   ['ERR_ARGUMENT', /^add: one of the operands must be a tensor/, () => add(1, 2)],
   ['ERR_ARGUMENT', /^add: operand must be a tensor or a number, not 'x'/, ({ f }) => add(f(2), any('x'))],
   ['ERR_ARGUMENT', /^exp: x must be a tensor, not undefined/, () => tilegrad.exp(any(undefined))],
+  ['ERR_ARGUMENT', /^layerNorm: x must be a tensor/, () => layerNorm(any(1), { normalizedShape: 1 })],
+  ['ERR_ARGUMENT', /^layerNorm: options must be an object/, ({ f }) => layerNorm(f(2), any(2))],
+  [
+    'ERR_ARGUMENT',
+    /^layerNorm: eps must be a number ≥ 0/,
+    ({ f }) => layerNorm(f(2), { normalizedShape: 2, eps: NaN }),
+  ],
+  [
+    'ERR_ARGUMENT',
+    /^layerNorm: weight must be a tensor/,
+    ({ f }) => layerNorm(f(2), { normalizedShape: 2, weight: any([1, 1]) }),
+  ],
+  ['ERR_ARGUMENT', /^groupNorm: groups must be a whole number ≥ 1/, ({ f }) => groupNorm(f(2, 2), { groups: 0 })],
+  ['ERR_ARGUMENT', /^groupNorm: groups must be a whole/, ({ f }) => groupNorm(f(2, 2), any({}))],
+  ['ERR_ARGUMENT', /^rmsNorm: eps must be a number ≥ 0/, ({ f }) => rmsNorm(f(2), { normalizedShape: 2, eps: -1 })],
   ['ERR_ARGUMENT', /^linear: weight must be a tensor/, ({ f }) => linear(f(2, 3), any([1]))],
   [
     'ERR_ARGUMENT',

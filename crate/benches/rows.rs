@@ -5,10 +5,12 @@
 use std::time::{Duration, Instant};
 
 use tilegrad::cpu::elementwise::Chain;
-use tilegrad::cpu::{Cpu, Isa, Pool, activation, batch_norm, gather, loss, optim, reduce, shape, softmax};
+use tilegrad::cpu::{Cpu, Isa, Pool, activation, batch_norm, gather, loss, norm, optim, reduce, shape, softmax};
 use tilegrad::dtype::Dtype;
 use tilegrad::plan::{self, Base, ChainOp, ChainOperand, ChainOutput, Location, Operand};
-use tilegrad::program::op::{AdamW, BinaryOp, Channels, ElementOp, Middle, ReduceOp, Segment, Sgd, Smoothed, UnaryOp};
+use tilegrad::program::op::{
+    AdamW, BinaryOp, Channels, ElementOp, Middle, NormKind, NormRows, ReduceOp, Segment, Sgd, Smoothed, UnaryOp,
+};
 use tilegrad::shape::{Dims, numel};
 
 /// How long each line is repeated.
@@ -84,6 +86,7 @@ fn main() {
     let bench = Bench { cpus, filter };
     elementwise(&bench);
     rows(&bench);
+    norms(&bench);
     columns(&bench);
     optimisers(&bench);
     moves(&bench);
@@ -208,6 +211,38 @@ fn rows(bench: &Bench) {
         let upstream = (&log_sums[..], &losses[..]);
         let _ = loss::weighted_cross_entropy_grad(cpu, rule, (&x, &targets), upstream, weights, &mut y);
     });
+}
+
+fn norms(bench: &Bench) {
+    let size = 1 << 22;
+    let (x, dy) = (floats(size), floats(size));
+    let (mut y, mut dx) = (vec![0.0; size], vec![0.0; size]);
+    let cases: [(&str, NormKind, [usize; 4]); 5] = [
+        ("layerNorm [4096, 1024]", NormKind::Layer, [4096, 1, 1024, 1]),
+        ("rmsNorm [4096, 1024]", NormKind::Rms, [4096, 1, 1024, 1]),
+        ("layerNorm [65536, 64]", NormKind::Layer, [65_536, 1, 64, 1]),
+        ("groupNorm [16, 64, 64, 64] 8", NormKind::Group, [16, 8, 8, 4096]),
+        ("groupNorm [4096, 256, 2, 2] 8", NormKind::Group, [4096, 8, 32, 4]),
+    ];
+    for (name, kind, [outer, groups, channels, inner]) in cases {
+        let rows = NormRows { kind, outer, groups, channels, inner };
+        let (weight, bias) = (floats(rows.affine()), floats(rows.affine()));
+        let (mut means, mut scales) = (vec![0.0; rows.rows()], vec![0.0; rows.rows()]);
+        let (mut dweight, mut dbias) = (vec![0; rows.affine()], vec![0; rows.affine()]);
+        let centred = rows.is_centred();
+        bench.line(name, 2 * size, |cpu| {
+            let affine = norm::Affine { weight: Some(&weight), bias: centred.then_some(&bias[..]) };
+            let means = centred.then_some(&mut means[..]);
+            norm::norm(cpu, rows, 1e-5, &x, affine, norm::Normalized { y: &mut y, means, scales: &mut scales });
+        });
+        bench.line(&name.replacen(' ', "Grad ", 1), 3 * size, |cpu| {
+            let (weight, means) = (Some(&weight[..]), centred.then_some(&means[..]));
+            let saved = norm::Saved { dy: &dy, x: &x, weight, means, scales: &scales };
+            let dbias = centred.then_some(&mut dbias[..]);
+            let to = norm::NormGradients { dx: Some(&mut dx), dweight: Some(&mut dweight), dbias };
+            norm::norm_grad(cpu, rows, saved, to);
+        });
+    }
 }
 
 /// Batch normalisation, channels side by side and each over a picture.

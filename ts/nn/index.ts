@@ -18,6 +18,14 @@ export {
 export { BatchNorm, type BatchNormLayerOptions } from './batch-norm.ts'
 export { Linear, type LinearLayerOptions } from './linear.ts'
 export { Module, type StateDict, type StateEntry } from './module.ts'
+export {
+  GroupNorm,
+  type GroupNormLayerOptions,
+  LayerNorm,
+  type LayerNormLayerOptions,
+  RMSNorm,
+  type RMSNormLayerOptions,
+} from './norm.ts'
 export { Parameter } from './parameter.ts'
 export { type LearnOptions, Perceptron } from './perceptron.ts'
 export { Sequential } from './sequential.ts'

@@ -13,6 +13,7 @@ import * as elementwise from './elementwise.ts'
 import * as gather from './gather.ts'
 import * as linear from './linear.ts'
 import * as matmul from './matmul.ts'
+import * as norm from './norm.ts'
 import * as reduce from './reduce.ts'
 import * as shape from './shape.ts'
 import * as softmax from './softmax.ts'
@@ -26,6 +27,7 @@ type Operations = typeof activation &
   typeof gather &
   typeof linear &
   typeof matmul &
+  typeof norm &
   typeof reduce &
   typeof shape &
   typeof softmax
@@ -51,8 +53,10 @@ const METHODS = [
   'gelu',
   'greater',
   'greaterEqual',
+  'groupNorm',
   'heaviside',
   'isFinite',
+  'layerNorm',
   'leakyRelu',
   'less',
   'lessEqual',
@@ -80,6 +84,7 @@ const METHODS = [
   'reciprocal',
   'relu',
   'reshape',
+  'rmsNorm',
   'rsqrt',
   'sigmoid',
   'sign',
@@ -115,6 +120,7 @@ const operations: Operations = {
   ...gather,
   ...linear,
   ...matmul,
+  ...norm,
   ...reduce,
   ...shape,
   ...softmax,

@@ -22,6 +22,7 @@ export type OpcodeFamily =
   | 'gather'
   | 'optim'
   | 'random'
+  | 'norm'
   | 'batchNorm'
 
 /** One row of the table. */
@@ -304,6 +305,52 @@ export const OPCODES = {
     inputs: 0,
     outputs: 1,
     attributes: ['u32', 'scalar', 'scalar', 'scalar', 'scalar', 'scalar'],
+    dtypes: 'float',
+  },
+
+  // Normalisation of rows. x is [outer, groups, channels, inner] (groups and inner are 1 where they are no attributes),
+  // a row is channels · inner neighbours of it; weight and bias have groups · channels elements in any shape.
+  /** [x, weight | none, bias | none] → y, mean [rows], 1/√(variance + eps) [rows]; attributes outer, channels, eps. */
+  layerNorm: { code: 168, family: 'norm', inputs: 3, outputs: 3, attributes: ['u32', 'u32', 'f64'], dtypes: 'float' },
+  /**
+   * [dy, x, weight | none, mean, scale] → the wanted of dx, dweight, dbias, in this order; attributes outer, channels,
+   * wanted (1 dx, 2 dweight, 4 dbias). There is no dweight without a weight.
+   */
+  layerNormGrad: {
+    code: 169,
+    family: 'norm',
+    inputs: 5,
+    outputs: [1, 3],
+    attributes: ['u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
+  /** As layerNorm, with attributes outer, groups, channels, inner, eps. */
+  groupNorm: {
+    code: 170,
+    family: 'norm',
+    inputs: 3,
+    outputs: 3,
+    attributes: ['u32', 'u32', 'u32', 'u32', 'f64'],
+    dtypes: 'float',
+  },
+  /** As layerNormGrad, with attributes outer, groups, channels, inner, wanted. */
+  groupNormGrad: {
+    code: 171,
+    family: 'norm',
+    inputs: 5,
+    outputs: [1, 3],
+    attributes: ['u32', 'u32', 'u32', 'u32', 'u32'],
+    dtypes: 'float',
+  },
+  /** [x, weight | none] → y, 1/√(mean of x² + eps) [rows]; attributes outer, channels, eps. */
+  rmsNorm: { code: 172, family: 'norm', inputs: 2, outputs: 2, attributes: ['u32', 'u32', 'f64'], dtypes: 'float' },
+  /** [dy, x, weight | none, scale] → the wanted of dx, dweight; attributes outer, channels, wanted (1 dx, 2 dweight). */
+  rmsNormGrad: {
+    code: 173,
+    family: 'norm',
+    inputs: 4,
+    outputs: [1, 2],
+    attributes: ['u32', 'u32', 'u32'],
     dtypes: 'float',
   },
 

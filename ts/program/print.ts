@@ -9,6 +9,7 @@ import { ACTIVATION_CODES, NONE, OPCODES, type Opcode, type OpcodeName } from '.
 const NO_NAMES: readonly string[] = []
 const CHANNELS: readonly string[] = ['outer', 'channels', 'inner']
 const MIDDLE: readonly string[] = ['outer', 'count', 'inner']
+const GROUPS: readonly string[] = ['outer', 'groups', 'channels', 'inner']
 
 /** Names of the attributes in the table's order; the table itself has only their kinds. */
 const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> = {
@@ -48,6 +49,12 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   require: ['reason'],
   sgd: ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'segments'],
   uniform: ['inner', 'seedLow', 'seedHigh', 'site', 'draw', 'rowBase'],
+  layerNorm: ['outer', 'channels', 'eps'],
+  layerNormGrad: ['outer', 'channels', 'wanted'],
+  groupNorm: [...GROUPS, 'eps'],
+  groupNormGrad: [...GROUPS, 'wanted'],
+  rmsNorm: ['outer', 'channels', 'eps'],
+  rmsNormGrad: ['outer', 'channels', 'wanted'],
   adamw: ['lr', 'beta1', 'beta2', 'eps', 'weightDecay', 'segments'],
   batchNormStatistics: CHANNELS,
   batchNormVariance: ['eps'],

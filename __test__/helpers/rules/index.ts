@@ -1,6 +1,7 @@
 /** The operations random programs are made of. */
 
 import { ELEMENTWISE } from './elementwise.ts'
+import { NORMS } from './norms.ts'
 import { PRODUCTS } from './products.ts'
 import { REDUCTIONS } from './reductions.ts'
 import type { Rule } from './rule.ts'
@@ -10,6 +11,7 @@ import { SHAPES } from './shapes.ts'
 export const RULES: readonly Rule[] = [
   ...ELEMENTWISE,
   ...REDUCTIONS,
+  ...NORMS,
   ...PRODUCTS,
   ...PRODUCTS,
   ...PRODUCTS,

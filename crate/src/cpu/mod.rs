@@ -10,6 +10,7 @@ mod idle;
 pub mod isa;
 pub mod loss;
 pub mod math;
+pub mod norm;
 pub mod optim;
 pub mod pool;
 pub mod random;

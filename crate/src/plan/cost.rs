@@ -59,6 +59,8 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
         | Op::WeightedCrossEntropy(_)
         | Op::WeightedCrossEntropyGrad(_) => 600 * inputs,
         Op::Uniform(_) => UNIFORM * outputs,
+        // Three passes over what lies in the cache.
+        Op::Norm { .. } | Op::NormGrad { .. } => 100 * inputs,
         // Reading along the wrong axis costs a cache line per element.
         Op::Transpose { .. } => 2 * traffic,
         _ => 0,

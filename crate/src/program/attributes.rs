@@ -3,8 +3,8 @@
 //! [`validate`](super::validate)'s question.
 
 use super::op::{
-    AdamW, BatchNormOp, BinaryOp, Channels, ElementOp, Middle, Op, Reason, ReduceOp, RunningUpdate, Segment, Sgd,
-    Smoothed, UnaryOp, Uniform, Wanted,
+    AdamW, BatchNormOp, BinaryOp, Channels, ElementOp, Middle, NormKind, NormRows, Op, Reason, ReduceOp, RunningUpdate,
+    Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
 };
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
@@ -101,6 +101,29 @@ impl<'a> Attributes<'a> {
         shape::numel(&dims).ok_or_else(|| format!("{dims:?} has more than 2^31 - 1 elements"))?;
         let [outer, count, inner] = dims.map(|dim| dim as usize);
         Ok(Middle { outer, count, inner })
+    }
+
+    /// `outer, groups, channels, inner` of groupNorm, `outer, channels` of the others, which come first; with what follows
+    /// them. The product fits a tensor even where one of them is 0.
+    fn rows(&self, kind: NormKind) -> Checked<(NormRows, usize)> {
+        let (dims, next) = if kind == NormKind::Group {
+            ([self.word(0)?, self.word(1)?, self.word(2)?, self.word(3)?], 4)
+        } else {
+            ([self.word(0)?, 1, self.word(1)?, 1], 2)
+        };
+        shape::numel(&dims).ok_or_else(|| format!("{dims:?} has more than 2^31 - 1 elements"))?;
+        let [outer, groups, channels, inner] = dims.map(|dim| dim as usize);
+        Ok((NormRows { kind, outer, groups, channels, inner }, next))
+    }
+
+    fn norm(&self, kind: NormKind) -> Checked<Op> {
+        let (rows, next) = self.rows(kind)?;
+        Ok(Op::Norm { rows, eps: self.float(next)? })
+    }
+
+    fn norm_grad(&self, kind: NormKind) -> Checked<Op> {
+        let (rows, next) = self.rows(kind)?;
+        Ok(Op::NormGrad { rows, wanted: self.wanted(next)? })
     }
 
     /// The same three as `[outer, channels, inner]`.
@@ -202,6 +225,12 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
             draw: a.scalar(4)?,
             row_base: a.scalar(5)?,
         }),
+        "layerNorm" => a.norm(NormKind::Layer)?,
+        "layerNormGrad" => a.norm_grad(NormKind::Layer)?,
+        "groupNorm" => a.norm(NormKind::Group)?,
+        "groupNormGrad" => a.norm_grad(NormKind::Group)?,
+        "rmsNorm" => a.norm(NormKind::Rms)?,
+        "rmsNormGrad" => a.norm_grad(NormKind::Rms)?,
         "batchNormStatistics" => Op::BatchNorm(BatchNormOp::Statistics(a.channels()?)),
         "batchNormVariance" => Op::BatchNorm(BatchNormOp::Variance { eps: a.float(0)? }),
         "batchNorm" => Op::BatchNorm(BatchNormOp::Forward(a.channels()?)),

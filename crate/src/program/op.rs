@@ -131,6 +131,20 @@ pub enum Op {
     AdamW(AdamW),
     /// Uniform numbers in [0, 1) from a counter.
     Uniform(Uniform),
+    /// `[x, weight?, bias?]` → y, the means where rows are centred, the scales 1/√(variance + eps).
+    Norm {
+        /// How the operand is seen.
+        rows: NormRows,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// `[dy, x, weight?, means where rows are centred, scales]` → the wanted gradients, in the order dx, dweight, dbias.
+    NormGrad {
+        /// How the operands are seen.
+        rows: NormRows,
+        /// Which gradients are results.
+        wanted: Wanted,
+    },
     /// Batch normalisation, or a part of it.
     BatchNorm(BatchNormOp),
 }
@@ -290,7 +304,60 @@ pub struct Middle {
     pub inner: usize,
 }
 
-/// Which gradients of `linear` are results.
+/// Which instruction normalises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum NormKind {
+    Layer,
+    Group,
+    /// Without the mean.
+    Rms,
+}
+
+/// A tensor seen as `[outer, groups, channels, inner]` of which each `channels · inner` neighbours, a row, are normalised;
+/// weight and bias have an element for each of `groups · channels`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NormRows {
+    /// By which instruction.
+    pub kind: NormKind,
+    /// Examples.
+    pub outer: usize,
+    /// Rows of an example.
+    pub groups: usize,
+    /// Channels of a row.
+    pub channels: usize,
+    /// Elements of a channel in a row.
+    pub inner: usize,
+}
+
+impl NormRows {
+    /// Whether the mean is subtracted.
+    pub fn is_centred(self) -> bool {
+        self.kind != NormKind::Rms
+    }
+
+    /// Number of rows.
+    pub fn rows(self) -> usize {
+        self.outer * self.groups
+    }
+
+    /// Elements of a row.
+    pub fn count(self) -> usize {
+        self.channels * self.inner
+    }
+
+    /// Elements of weight and bias.
+    pub fn affine(self) -> usize {
+        self.groups * self.channels
+    }
+
+    /// Elements of the tensor.
+    pub fn numel(self) -> usize {
+        self.rows() * self.count()
+    }
+}
+
+/// Which gradients are results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wanted {
     /// Gradient of x.

@@ -1,7 +1,7 @@
 //! Programs as text, for people: `%3: f32[32,512] = linear %0, %1, %2 {activation: relu, saveZ: 0}`. Scalars of the run
 //! are `$0`, `$1`, …; an absent operand is `none`.
 
-use super::op::{BatchNormOp, Channels, ElementOp, Middle, Op, ReduceOp, Segment};
+use super::op::{BatchNormOp, Channels, ElementOp, Middle, NormKind, NormRows, Op, ReduceOp, Segment, Wanted};
 use super::{Instruction, Program};
 use crate::cpu::activation::Activation;
 use std::fmt;
@@ -69,10 +69,10 @@ fn values(op: &Op) -> Vec<String> {
         Op::Matmul { transpose_a, transpose_b } => vec![flag(*transpose_a), flag(*transpose_b)],
         Op::Linear { activation, save_z } => vec![name(*activation), flag(*save_z)],
         Op::LinearGrad { activation, wanted } => {
-            let names = [(wanted.dx, "dx"), (wanted.dweight, "dweight"), (wanted.dbias, "dbias")];
-            let wanted: Vec<&str> = names.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
-            vec![name(*activation), wanted.join("+")]
+            vec![name(*activation), gradients(*wanted)]
         }
+        Op::Norm { rows, eps } => [norm_rows(*rows), vec![eps.to_string()]].concat(),
+        Op::NormGrad { rows, wanted } => [norm_rows(*rows), vec![gradients(*wanted)]].concat(),
         Op::CrossEntropy { ignore_index } | Op::CrossEntropyGrad { ignore_index } => vec![ignore_index.to_string()],
         Op::WeightedCrossEntropy(rule) | Op::WeightedCrossEntropyGrad(rule) => {
             vec![rule.ignore_index.to_string(), rule.smoothing.to_string()]
@@ -131,6 +131,19 @@ fn element(op: ElementOp) -> Vec<String> {
 
 fn middle(axes: Middle) -> Vec<String> {
     [axes.outer, axes.count, axes.inner].iter().map(ToString::to_string).collect()
+}
+
+fn norm_rows(rows: NormRows) -> Vec<String> {
+    let NormRows { kind, outer, groups, channels, inner } = rows;
+    let sizes = if kind == NormKind::Group { vec![outer, groups, channels, inner] } else { vec![outer, channels] };
+    sizes.iter().map(ToString::to_string).collect()
+}
+
+/// `dx+dbias`.
+fn gradients(wanted: Wanted) -> String {
+    let names = [(wanted.dx, "dx"), (wanted.dweight, "dweight"), (wanted.dbias, "dbias")];
+    let wanted: Vec<&str> = names.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+    wanted.join("+")
 }
 
 fn flag(is: bool) -> String {

@@ -18,6 +18,7 @@ pub enum Family {
     Gather,
     Optim,
     Random,
+    Norm,
     BatchNorm,
 }
 
@@ -115,6 +116,10 @@ const UNIFORM: Attributes = &[
     ("rowBase", Scalar),
 ];
 const SMOOTHED: Attributes = &[("ignoreIndex", U32), ("labelSmoothing", F64)];
+const NORM: Attributes = &[("outer", U32), ("channels", U32), ("eps", F64)];
+const NORM_GRAD: Attributes = &[("outer", U32), ("channels", U32), ("wanted", U32)];
+const GROUPS: Attributes = &[("outer", U32), ("groups", U32), ("channels", U32), ("inner", U32), ("eps", F64)];
+const GROUPS_GRAD: Attributes = &[("outer", U32), ("groups", U32), ("channels", U32), ("inner", U32), ("wanted", U32)];
 const CHANNELS: Attributes = &[("outer", U32), ("channels", U32), ("inner", U32)];
 const SOFTPLUS: Attributes = &[("beta", F64), ("threshold", F64)];
 
@@ -242,6 +247,12 @@ pub static OPCODES: &[Opcode] = &[
         &[0, 1, 2, 3],
     ),
     fixed(160, "uniform", Family::Random, 0, 1, UNIFORM, Float),
+    fixed(168, "layerNorm", Family::Norm, 3, 3, NORM, Float),
+    row(169, "layerNormGrad", Family::Norm, (5, 5), (1, 3), NORM_GRAD, Float, &[]),
+    fixed(170, "groupNorm", Family::Norm, 3, 3, GROUPS, Float),
+    row(171, "groupNormGrad", Family::Norm, (5, 5), (1, 3), GROUPS_GRAD, Float, &[]),
+    fixed(172, "rmsNorm", Family::Norm, 2, 2, NORM, Float),
+    row(173, "rmsNormGrad", Family::Norm, (4, 4), (1, 2), NORM_GRAD, Float, &[]),
     fixed(176, "batchNormStatistics", Family::BatchNorm, 2, 3, CHANNELS, Float),
     fixed(177, "batchNormVariance", Family::BatchNorm, 2, 2, &[("eps", F64)], Float),
     fixed(178, "batchNorm", Family::BatchNorm, 6, 1, CHANNELS, Float),
@@ -313,6 +324,7 @@ impl Family {
             Self::Gather => "gather",
             Self::Optim => "optim",
             Self::Random => "random",
+            Self::Norm => "norm",
             Self::BatchNorm => "batchNorm",
         }
     }
@@ -358,7 +370,7 @@ mod tests {
         let text = opcode_table();
         assert!(text.contains("\n121 linear matmul 3 1-2 u32,u32 float -\n"));
         assert!(text.contains("\n153 sgd optim 6-16777215 0 scalar,f64,f64,f64,u32,u32s float 0,1,2\n"));
-        assert_eq!(opcode_hash(), 0xa52e_1a65, "the table has changed; change TypeScript with it:\n{text}");
+        assert_eq!(opcode_hash(), 0x46a7_fd96, "the table has changed; change TypeScript with it:\n{text}");
     }
 
     /// The source itself, read as text: names and numbers of both tables agree.

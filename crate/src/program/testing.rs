@@ -133,7 +133,7 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
     for _ in 0..length {
         let x = any(random, &writer, F32);
         let dims = writer.dims(x);
-        match random.below(26) {
+        match random.below(28) {
             0..=6 => random_element(random, &mut writer, x),
             7 => random_view(random, &mut writer, x),
             8 => random_reduce(random, &mut writer, x),
@@ -166,6 +166,7 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
                 writer.op("uniform", &[(F32, &dims)], &[], &[&[inner][..], &scalars].concat());
             }
             22 => random_batch_norm(random, &mut writer, x),
+            23 | 24 => random_norm(random, &mut writer, x),
             _ => {
                 writer.like("relu", &[x], &[]);
             }
@@ -316,6 +317,42 @@ fn random_linear_grad(random: &mut Random, writer: &mut Writer, dy: u32) {
     let gradient = writer.op("linearGrad", &results, &[dy, saved, x, weight], &[A::W(activation), A::W(wanted)]);
     if random.chance(50) {
         random_element(random, writer, gradient);
+    }
+}
+
+/// A norm over the last axis, or of groups of the second, and often its gradient.
+fn random_norm(random: &mut Random, writer: &mut Writer, x: u32) {
+    let dims = writer.dims(x);
+    let Some((&channels, leading)) = dims.split_last() else { return };
+    let product = |dims: &[u32]| dims.iter().product::<u32>();
+    let (name, sizes, per_row, by_channel) = match (&dims[..], random.below(3)) {
+        ([outer, all, rest @ ..], 0) if *all > 0 => {
+            let groups = if all.is_multiple_of(2) { 2 } else { 1 };
+            let sizes = [*outer, groups, all / groups, product(rest)];
+            ("groupNorm", sizes.map(A::W).to_vec(), outer * groups, *all)
+        }
+        (_, kind) => {
+            let outer = product(leading);
+            (if kind == 1 { "rmsNorm" } else { "layerNorm" }, vec![A::W(outer), A::W(channels)], outer, channels)
+        }
+    };
+    let is_centred = name != "rmsNorm";
+    let statistics = 1 + usize::from(is_centred);
+    let weight = if random.chance(70) { of_type(random, writer, F32, &[by_channel]) } else { NONE };
+    let per_row: (_, &[u32]) = (F32, &[per_row]);
+    let mut operands = vec![x, weight];
+    if is_centred {
+        operands.push(if random.chance(70) { of_type(random, writer, F32, &[by_channel]) } else { NONE });
+    }
+    let eps = [&sizes[..], &[A::F(1e-5)]].concat();
+    let y = writer.op(name, &[(F32, &dims[..]), per_row, per_row][..=statistics], &operands, &eps);
+    if random.chance(60) {
+        let mut operands = vec![y, x, weight];
+        operands.extend((1..=statistics as u32).map(|i| y + i));
+        let wanted = 1 | if weight == NONE { 0 } else { 2 } | if is_centred { 4 * random.below(2) } else { 0 };
+        let all: [(Dtype, &[u32]); 3] = [(F32, &dims), (F32, &[by_channel]), (F32, &[by_channel])];
+        let results: Vec<_> = (0..3).filter(|i| wanted >> i & 1 == 1).map(|i| all[i]).collect();
+        writer.op(&format!("{name}Grad"), &results, &operands, &[&sizes[..], &[A::W(wanted)]].concat());
     }
 }
 

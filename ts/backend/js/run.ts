@@ -15,6 +15,7 @@ import { GATHER } from './gather.ts'
 import type { Call, Kernels, Operand } from './kernel.ts'
 import { LOSS } from './loss.ts'
 import { MATMUL } from './matmul.ts'
+import { NORM } from './norm.ts'
 import { OPTIM } from './optim.ts'
 import type { Plan } from './plan.ts'
 import { RANDOM } from './random.ts'
@@ -32,6 +33,7 @@ const KERNELS: Kernels = {
   ...ELEMENTWISE,
   ...REDUCE,
   ...SOFTMAX,
+  ...NORM,
   ...MATMUL,
   ...LOSS,
   ...SHAPE,

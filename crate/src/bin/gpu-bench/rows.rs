@@ -1,13 +1,13 @@
-//! Kernels over rows and columns: softmax, sums, cross-entropy.
+//! Kernels over rows and columns: softmax, norms, sums, cross-entropy.
 
 use super::measure::{Bench, Case, Expected, Failure, Slack, Work};
 use super::memory::{Arena, bits, numbers, step};
 use super::report::Report;
-use tilegrad::cpu::{loss, reduce, softmax};
+use tilegrad::cpu::{loss, norm, reduce, softmax};
 use tilegrad::dtype::Dtype;
 use tilegrad::plan::Step;
 use tilegrad::program::Op;
-use tilegrad::program::op::{Middle, ReduceOp};
+use tilegrad::program::op::{Middle, NormKind, NormRows, ReduceOp, Wanted};
 
 const COLUMNS: usize = 1024;
 
@@ -26,6 +26,7 @@ pub fn run(bench: &mut Bench, report: &mut Report) -> Result<(), Failure> {
     let sizes = if bench.is_software() || bench.is_quick() || !fits { vec![few] } else { vec![few, many] };
     for rows in sizes {
         softmax_rows(bench, report, rows)?;
+        norms(bench, report, rows)?;
         sums(bench, report, rows, "sum of rows", Middle { outer: rows, count: COLUMNS, inner: 1 })?;
         sums(bench, report, rows, "sum of columns", Middle { outer: 1, count: rows, inner: COLUMNS })?;
         cross_entropy(bench, report, rows)?;
@@ -60,6 +61,58 @@ fn softmax_rows(bench: &mut Bench, report: &mut Report, rows: usize) -> Result<(
     let expected = vec![Expected { operand: y, words: bits(&want), slack: Some(relative(SUM)) }];
     let case = Case { name, work: Work::Bytes(8.0 * size as f64), arena, scalars: Vec::new(), expected };
     one(bench, report, &case, &step(Op::Softmax { log: false, axes }, &[Some(x)], &[y], &[]))
+}
+
+fn norms(bench: &mut Bench, report: &mut Report, outer: usize) -> Result<(), Failure> {
+    let [forward, backward] = ["layerNorm", "layerNormGrad"].map(|name| format!("{name} [{outer}, {COLUMNS}]"));
+    if !bench.wants(&forward) && !bench.wants(&backward) {
+        return Ok(());
+    }
+    let rows = NormRows { kind: NormKind::Layer, outer, groups: 1, channels: COLUMNS, inner: 1 };
+    let (dims, size, line, column) = ([outer as u32, COLUMNS as u32], rows.numel(), [COLUMNS as u32], [outer as u32]);
+    let (x, dy, weight, bias) = (numbers(size, 1), numbers(size, 2), numbers(COLUMNS, 3), numbers(COLUMNS, 4));
+    let (mut y, mut means, mut scales) = (vec![0.0; size], vec![0.0; outer], vec![0.0; outer]);
+    let affine = norm::Affine { weight: Some(&weight), bias: Some(&bias) };
+    let to = norm::Normalized { y: &mut y, means: Some(&mut means), scales: &mut scales };
+    norm::norm(&bench.cpu, rows, 1e-5, &x, affine, to);
+    // Elements of y and x̂ are about 1, and those of sums over the batch have as many terms as there are rows.
+    let near = |terms: usize| -> Slack { Box::new(move |_, want| 1e-5 * (1.0 + want.abs()) + 1e-7 * terms as f32) };
+    let expects = |operand, words, terms| Expected { operand, words, slack: Some(near(terms)) };
+    if bench.wants(&forward) {
+        let mut arena = Arena::default();
+        let inputs = [arena.floats(&dims, &x), arena.floats(&line, &weight), arena.floats(&line, &bias)].map(Some);
+        let results = [arena.result(&dims), arena.result(&column), arena.result(&column)];
+        let words = [bits(&y), bits(&means), bits(&scales)];
+        let expected = results.iter().zip(words).map(|(&operand, words)| expects(operand, words, 0)).collect();
+        let work = Work::Bytes(8.0 * size as f64);
+        let case = Case { name: forward, work, arena, scalars: Vec::new(), expected };
+        one(bench, report, &case, &step(Op::Norm { rows, eps: 1e-5 }, &inputs, &results, &[]))?;
+    }
+    if bench.wants(&backward) {
+        let (mut dx, mut dweight, mut dbias) = (vec![0.0; size], vec![0; COLUMNS], vec![0; COLUMNS]);
+        let saved = norm::Saved { dy: &dy, x: &x, weight: Some(&weight), means: Some(&means), scales: &scales };
+        let (dx_to, to) = (Some(&mut dx[..]), (Some(&mut dweight[..]), Some(&mut dbias[..])));
+        norm::norm_grad(&bench.cpu, rows, saved, norm::NormGradients { dx: dx_to, dweight: to.0, dbias: to.1 });
+        let mut arena = Arena::default();
+        let inputs = [
+            arena.floats(&dims, &dy),
+            arena.floats(&dims, &x),
+            arena.floats(&line, &weight),
+            arena.floats(&column, &means),
+            arena.floats(&column, &scales),
+        ];
+        let results = [arena.result(&dims), arena.result(&line), arena.result(&line)];
+        let expected = vec![
+            expects(results[0], bits(&dx), 0),
+            expects(results[1], dweight, outer),
+            expects(results[2], dbias, outer),
+        ];
+        let work = Work::Bytes(12.0 * size as f64);
+        let case = Case { name: backward, work, arena, scalars: Vec::new(), expected };
+        let wanted = Wanted { dx: true, dweight: true, dbias: true };
+        one(bench, report, &case, &step(Op::NormGrad { rows, wanted }, &inputs.map(Some), &results, &[]))?;
+    }
+    Ok(())
 }
 
 fn sums(bench: &mut Bench, report: &mut Report, rows: usize, what: &str, axes: Middle) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use super::products::Products;
 use crate::cpu::batch_norm;
 use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
 use crate::cpu::loss::{self, Weights, cross_entropy, cross_entropy_grad};
+use crate::cpu::norm::{Affine, NormGradients, Normalized, Saved, norm, norm_grad};
 use crate::cpu::optim::{Gate, adamw, sgd, squared_norm};
 use crate::cpu::random::{Stream, uniform};
 use crate::cpu::reduce::{reduce, reduce_computed};
@@ -18,7 +19,7 @@ use crate::cpu::softmax::{softmax, softmax_grad};
 use crate::cpu::{Cpu, elementwise};
 use crate::error::{Error, Result};
 use crate::plan::Kernel;
-use crate::program::op::{AdamW, BatchNormOp, Op, RunningUpdate, Sgd};
+use crate::program::op::{AdamW, BatchNormOp, NormRows, Op, RunningUpdate, Sgd, Wanted};
 use crate::shape::Dims;
 
 impl Engine {
@@ -105,6 +106,8 @@ impl Engine {
             Op::AdamW(rule) => adamw_step(cpu, on, &mut self.lists, rule)?,
             Op::BatchNorm(op) => batch_norm(cpu, on, *op)?,
             Op::Uniform(of) => uniform(cpu, of.inner as usize, Stream::of(of, &frame.scalars), on.output(0)?),
+            Op::Norm { rows, eps } => normalize(cpu, on, *rows, *eps)?,
+            Op::NormGrad { rows, wanted } => normalize_grad(cpu, on, *rows, *wanted)?,
             Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
                 return Err(Error::Internal(format!("{:?} is no kernel", kernel.op)));
             }
@@ -118,6 +121,28 @@ fn plain_loss(cpu: &Cpu, on: Operands, ignore_index: i32) -> Result<()> {
     let counted = cross_entropy(cpu, ignore_index, on.input(0)?, on.input(1)?, losses, log_sums)
         .map_err(|bad| outside("target", bad))?;
     count.fill(counted as f32);
+    Ok(())
+}
+
+fn normalize(cpu: &Cpu, on: Operands, rows: NormRows, eps: f64) -> Result<()> {
+    let centred = usize::from(rows.is_centred());
+    let affine = Affine { weight: on.optional(1)?, bias: on.optional(2)? };
+    let means = if centred == 1 { Some(on.output(1)?) } else { None };
+    let to = Normalized { y: on.output(0)?, means, scales: on.output(1 + centred)? };
+    norm(cpu, rows, eps, on.input(0)?, affine, to);
+    Ok(())
+}
+
+fn normalize_grad(cpu: &Cpu, on: Operands, rows: NormRows, wanted: Wanted) -> Result<()> {
+    let centred = usize::from(rows.is_centred());
+    let means = if centred == 1 { Some(on.input(3)?) } else { None };
+    let (dy, x, weight, scales) = (on.input(0)?, on.input(1)?, on.optional(2)?, on.input(3 + centred)?);
+    let mut results = 0..;
+    let mut next = || results.next().unwrap_or(usize::MAX);
+    let dx = if wanted.dx { Some(on.output(next())?) } else { None };
+    let dweight = if wanted.dweight { Some(on.output(next())?) } else { None };
+    let dbias = if wanted.dbias { Some(on.output(next())?) } else { None };
+    norm_grad(cpu, rows, Saved { dy, x, weight, means, scales }, NormGradients { dx, dweight, dbias });
     Ok(())
 }
 

@@ -107,9 +107,46 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
             let attributes = [A::W(3), A::W(0), A::W(1), A::W(0), A::W(1), A::W(0)];
             Some((program(&[], |w, _| vec![w.op(row.name, &[(F32, X)], &[], &attributes)]), 2))
         }
+        (Family::Norm, name) => norm(name).map(|writer| (writer, 0)),
         (Family::BatchNorm, name) => batch_norm(name),
         _ => None,
     }
+}
+
+/// A norm or its gradient.
+fn norm(name: &str) -> Option<Writer> {
+    let groups = [A::W(2), A::W(3), A::W(1), A::W(1)];
+    let rows = [A::W(2), A::W(3)];
+    Some(match name {
+        "layerNorm" => program(&[(F32, X), (F32, &[3]), (F32, &[3])], |w, x| {
+            let y = w.op(name, &[(F32, X), (F32, &[2]), (F32, &[2])], x, &[&rows[..], &[A::F(0.5)]].concat());
+            vec![y, y + 1, y + 2]
+        }),
+        "groupNorm" => program(&[(F32, X), (F32, &[3]), (F32, &[3])], |w, x| {
+            let y = w.op(name, &[(F32, X), (F32, &[6]), (F32, &[6])], x, &[&groups[..], &[A::F(0.5)]].concat());
+            vec![y, y + 1, y + 2]
+        }),
+        "rmsNorm" => program(&[(F32, X), (F32, &[3])], |w, x| {
+            let y = w.op(name, &[(F32, X), (F32, &[2])], x, &[&rows[..], &[A::F(0.5)]].concat());
+            vec![y, y + 1]
+        }),
+        "layerNormGrad" => norm_grad(name, &[&rows[..], &[A::W(7)]].concat(), 2, 2),
+        "groupNormGrad" => norm_grad(name, &[&groups[..], &[A::W(7)]].concat(), 6, 2),
+        "rmsNormGrad" => norm_grad(name, &[&rows[..], &[A::W(3)]].concat(), 2, 1),
+        _ => return None,
+    })
+}
+
+/// All gradients of a norm that has so many rows, and knows so much of each.
+fn norm_grad(name: &str, attributes: &[A], rows: u32, known: usize) -> Writer {
+    let rows = [rows];
+    let statistics = vec![(F32, &rows[..]); known];
+    let inputs = [&[(F32, X), (F32, X), (F32, &[3][..])], &statistics[..]].concat();
+    program(&inputs, |w, x| {
+        let results: &[(Dtype, &[u32])] = &[(F32, X), (F32, &[3]), (F32, &[3])];
+        let first = w.op(name, results.get(..known + 1).unwrap_or(results), x, attributes);
+        (first..=first + known as u32).collect()
+    })
 }
 
 /// The parts of batch normalisation of [2, 3, 4], with everything that may be absent.

@@ -23,6 +23,7 @@ pub mod gemm;
 mod indices;
 mod loss;
 mod math;
+mod norm;
 mod optim;
 mod random;
 mod reduce;
@@ -149,6 +150,8 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::AdamW(rule) => optim::adamw(kernel, rule, target),
         Op::BatchNorm(op) => batch_norm::prepare(kernel, *op, target),
         Op::Uniform(of) => random::uniform(kernel, of, target),
+        Op::Norm { rows, eps } => norm::forward(kernel, *rows, *eps, target),
+        Op::NormGrad { rows, wanted } => norm::backward(kernel, *rows, *wanted, target),
         Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
             Err(Error::Internal(format!("{:?} is no kernel", kernel.op)))
         }

@@ -5,8 +5,9 @@
 //! Rules for all families:
 //! - every operand is there, except where [`may_be_absent`] says otherwise;
 //! - the first operand (without operands: the result) is of the table's dtype class, the others follow from it;
-//! - declared results have exactly the dtype and shape that the operation gives. Reductions alone leave the shape open
-//!   and fix the number of elements, so that kept and dropped dimensions are one instruction;
+//! - declared results have exactly the dtype and shape that the operation gives. Only reductions, and gradients of what
+//!   goes with the channels of a norm, leave the shape open and fix the number of elements: kept and dropped dimensions
+//!   are one instruction;
 //! - only memory of the program's inputs is changed, and it does not overlap another operand of the instruction. That
 //!   speaks of one input slot; two slots may share storage, which only the device can see and has to refuse.
 
@@ -15,6 +16,7 @@ mod element;
 mod gather;
 mod loss;
 mod matmul;
+mod norm;
 mod optim;
 mod random;
 mod reduce;
@@ -55,6 +57,7 @@ pub(super) fn check(case: &Case) -> Check {
         Family::Gather => gather::check(case)?,
         Family::Optim => optim::check(case)?,
         Family::Random => random::check(case)?,
+        Family::Norm => norm::check(case)?,
         Family::BatchNorm => batch_norm::check(case)?,
     }
     for &position in case.row.mutates {
@@ -65,15 +68,16 @@ pub(super) fn check(case: &Case) -> Check {
 
 /// Which operands the table calls `none`: bias of `linear`; what `linearGrad` does not need; weights of classes and their
 /// sum; velocity, clip factor and gate of the optimisers; affine parameters, mask, counter and gate of batch
-/// normalisation.
+/// normalisation; weight and bias of other norms.
 fn may_be_absent(op: &Op, position: usize) -> bool {
     match op {
-        Op::Linear { .. } => position == 2,
+        Op::Linear { .. } | Op::NormGrad { .. } => position == 2,
         Op::LinearGrad { .. } => matches!(position, 1..=3),
         Op::WeightedCrossEntropy(_) => matches!(position, 2 | 3),
         Op::WeightedCrossEntropyGrad(_) => matches!(position, 4 | 5),
         Op::Sgd(_) => matches!(position, 1 | 3 | 4),
         Op::AdamW(_) => matches!(position, 4 | 5),
+        Op::Norm { .. } => matches!(position, 1 | 2),
         Op::BatchNorm(op) => batch_norm::may_be_absent(*op, position),
         _ => false,
     }

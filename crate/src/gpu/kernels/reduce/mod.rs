@@ -75,13 +75,14 @@ struct Stage<'a> {
 }
 
 /// Scratch memory of a step, handed out from its begin.
-#[derive(Default)]
-struct Scratch {
-    words: usize,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Scratch {
+    /// What has been handed out.
+    pub(super) words: usize,
 }
 
 impl Scratch {
-    fn take(&mut self, words: usize) -> Memory {
+    pub(super) fn take(&mut self, words: usize) -> Memory {
         let offset = self.words;
         self.words += words.next_multiple_of(64);
         Memory::Scratch { offset, words }
@@ -127,6 +128,21 @@ pub(super) fn prepare(
         }
     }
     Ok(Prepared { calls: steps.calls, scratch: steps.scratch.words, check: None })
+}
+
+/// Calls that add up the middle of partial sums, which lie in scratch memory.
+pub(super) fn sum_up(
+    partials: Memory,
+    axes: Middle,
+    to: Memory,
+    scratch: &mut Scratch,
+    target: Target,
+) -> Result<Vec<Call>> {
+    let mut steps = Steps { target, calls: Vec::new(), scratch: *scratch };
+    let source = Source { x: Elements::Memory(partials), is_aligned: true, of_states: true, places: None };
+    steps.reduce(Fold::Sum, axes, source, None, to, Finish::Plain)?;
+    *scratch = steps.scratch;
+    Ok(steps.calls)
 }
 
 struct Steps<'a> {

@@ -17,7 +17,7 @@ use crate::plan::Operand;
 use crate::program::op::Middle;
 
 /// Elements of a row up to which a processor that plays the GPU is better off without workgroups.
-const MOST_ALONE: usize = 1024;
+pub(in super::super) const MOST_ALONE: usize = 1024;
 
 /// What is computed of every row.
 pub(in super::super) struct Work<'a> {
@@ -182,7 +182,7 @@ fn narrow(v: V) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 }
 
 /// Invocations of a workgroup whose invocations do not know of each other.
-fn loners(b: &Builder) -> usize {
+pub(in super::super) fn loners(b: &Builder) -> usize {
     if b.traits().class == Class::Software { 32 } else { 64 }
 }
 

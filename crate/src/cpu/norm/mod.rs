@@ -1,0 +1,65 @@
+//! Normalisation of rows (layerNorm, groupNorm, rmsNorm), forward and backward. A tensor is `[outer, groups, channels, inner]`,
+//! a row `channels · inner` neighbours of it; weight and bias go by channel.
+//!
+//! Statistics take two passes over the row, the mean and then the squares around it, while the row lies in the first-level
+//! cache: memory is read once. Sums go by position (32 lanes, then a tree), so a row has the same bits in any batch. What
+//! is summed over the batch, the gradients of weight and bias, is summed for blocks of examples and then over the blocks,
+//! in an order that no number of threads changes.
+
+mod backward;
+mod forward;
+#[cfg(test)]
+mod tests;
+
+pub use backward::{NormGradients, Saved, norm_grad};
+pub use forward::{Affine, Normalized, norm};
+
+/// Independent sums per row.
+const LANES: usize = 32;
+
+/// Elements of a row that are summed before their sums join the totals, so that errors hardly grow with the length.
+const BLOCK: usize = 2048;
+
+/// Two sums over neighbours: of the pairs that `term` makes of each element of three operands.
+#[inline(always)]
+fn sums([a, b, c]: [&[f32]; 3], term: impl Fn(f32, f32, f32) -> (f32, f32)) -> (f32, f32) {
+    let mut totals = [[0.0; LANES]; 2];
+    for ((a, b), c) in a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(c.chunks(BLOCK)) {
+        let mut sums = [[0.0; LANES]; 2];
+        let (a_whole, a_rest) = a.as_chunks::<LANES>();
+        let (b_whole, b_rest) = b.as_chunks::<LANES>();
+        let (c_whole, c_rest) = c.as_chunks::<LANES>();
+        for ((a, b), c) in a_whole.iter().zip(b_whole).zip(c_whole) {
+            for i in 0..LANES {
+                let (first, second) = term(a[i], b[i], c[i]);
+                sums[0][i] += first;
+                sums[1][i] += second;
+            }
+        }
+        for (i, ((&a, &b), &c)) in a_rest.iter().zip(b_rest).zip(c_rest).enumerate() {
+            let (first, second) = term(a, b, c);
+            sums[0][i] += first;
+            sums[1][i] += second;
+        }
+        for (totals, sums) in totals.iter_mut().zip(&sums) {
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total += sum;
+            }
+        }
+    }
+    let [first, second] = totals.map(fold);
+    (first, second)
+}
+
+/// The sum over lanes, pairwise.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
