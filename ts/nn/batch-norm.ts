@@ -10,6 +10,7 @@ import {
   checkEstimate,
   checkMomentum,
   checkOperands,
+  withAll,
   withBatch,
   withRunning,
 } from '../ops/batch-norm.ts'
@@ -17,6 +18,7 @@ import {
   type Estimate,
   type Running,
   type Statistics,
+  enough,
   merged,
   spreadOf,
   updateRunning,
@@ -28,6 +30,7 @@ import type { Tensor } from '../tensor.ts'
 import { touched } from './accumulating.ts'
 import { Module } from './module.ts'
 import { Parameter } from './parameter.ts'
+import { type Together, together } from './together.ts'
 
 /** Options of {@link BatchNorm}. */
 export interface BatchNormLayerOptions extends Omit<CreationOptions, 'requiresGrad'> {
@@ -158,6 +161,8 @@ export class BatchNorm extends Module {
       channels: this.numFeatures,
     })
     if (!this.training && running !== null) return withRunning(operands, running)
+    const window = this.training && this.accumulation === 'sync' ? together() : null
+    if (window !== null) return this.#withWindow(operands, window)
     return withBatch(operands, (batch) => {
       if (!this.training) return
       if (this.accumulation === 'sync' || this.runningUpdate === 'window') touched(this)
@@ -192,6 +197,19 @@ export class BatchNorm extends Module {
     variance.dispose()
     istd.dispose()
     for (const cell of [count, mean, m2]) cell.clear()
+  }
+
+  /** Normalises a micro-batch with the statistics of all of its window, which change the running ones once. */
+  #withWindow(operands: Operands, window: Together): Tensor {
+    const running = this.#running()
+    return withAll(operands, (part) => {
+      const meeting = window.meeting(this, part, (all) => {
+        if (running === null) return
+        const { variance } = spreadOf(enough(all), this.eps)
+        updateRunning(running, { ...all, variance }, { momentum: this.momentum, estimate: this.runningVar })
+      })
+      return { statistics: meeting.join(part), exchange: (sums) => meeting.exchange(sums) }
+    })
   }
 
   #running(): Running | null {

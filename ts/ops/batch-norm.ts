@@ -12,6 +12,7 @@ import {
   type Estimate,
   type Running,
   type Statistics,
+  type Sums,
   type View,
   enough,
   normalised,
@@ -131,6 +132,26 @@ export function withBatch(operands: Operands, use: (batch: Batch) => void): Tens
   use({ ...statistics, variance })
   const y = normalised(operands, { mean: statistics.mean, istd, count: statistics.count })
   for (const tensor of [found.count, statistics.count, statistics.mean, statistics.m2, variance, istd]) tensor.dispose()
+  return y
+}
+
+/**
+ * @internal Normalises one of several batches with the statistics of all of them.
+ *
+ * @param join takes the statistics of this one and gives what the others have to do with it
+ */
+export function withAll(
+  operands: Operands,
+  join: (part: Statistics) => { readonly statistics: Statistics; readonly exchange: (sums: Sums) => Sums },
+): Tensor {
+  const { x, view, mask, eps } = operands
+  const part = statisticsOf(x, view, mask)
+  const { statistics, exchange } = join(part)
+  // Shapes do not tell how many values all of them have together.
+  const { variance, istd } = spreadOf(enough(statistics), eps)
+  const y = normalised(operands, { mean: statistics.mean, istd, count: statistics.count, exchange })
+  variance.dispose()
+  istd.dispose()
   return y
 }
 

@@ -5,6 +5,7 @@
  * normalised, and the sums of the gradients before any of them is applied. Nothing here checks what users give.
  */
 
+import { TilegradError } from '../errors.ts'
 import { noGrad, recording, track } from '../autograd/tape.ts'
 import type { OutputSpec } from '../program/code.ts'
 import { scope } from '../scope.ts'
@@ -40,7 +41,12 @@ export interface Center {
   readonly mean: Tensor
   readonly istd: Tensor
   readonly count: Tensor | null
+  /** Where the statistics are of several batches: takes the sums of the gradient of one, gives those of all. */
+  readonly exchange?: (sums: Sums) => Sums
 }
+
+/** Σdy and Σdy·x̂ of each channel. */
+export type Sums = readonly [Tensor, Tensor]
 
 /** Running statistics with the number of their updates, i32 of one element. */
 export interface Running {
@@ -150,7 +156,10 @@ interface Subject extends Affine {
 }
 
 /** (x − mean)·istd·weight + bias, and 0 where the mask says so. Gradients flow through mean and istd if they are of x. */
-export function normalised({ x, view, weight, bias, mask, eps }: Subject, { mean, istd, count }: Center): Tensor {
+export function normalised(
+  { x, view, weight, bias, mask, eps }: Subject,
+  { mean, istd, count, exchange }: Center,
+): Tensor {
   const { device, dtype, shape } = x
   const y = new Tensor(
     device,
@@ -174,6 +183,7 @@ export function normalised({ x, view, weight, bias, mask, eps }: Subject, { mean
       count: count!,
       view,
       eps,
+      ...(exchange !== undefined && { exchange }),
     }
     return recording() ? written(dy, forward, needs) : fused(dy, forward, needs)
   })
@@ -189,7 +199,7 @@ interface Forward extends Center {
 }
 
 /** Σdy and Σdy·x̂ of each channel: the gradients of bias and weight, and what the gradient of x needs. */
-export function gradientSums(dy: Tensor, { x, mean, istd, mask, view }: Forward): readonly [Tensor, Tensor] {
+export function gradientSums(dy: Tensor, { x, mean, istd, mask, view }: Forward): Sums {
   const { device, dtype } = x
   const each: OutputSpec = { dtype, shape: [view.channels] }
   const values = device.recorder.emitMany(
@@ -205,7 +215,7 @@ export function gradientSums(dy: Tensor, { x, mean, istd, mask, view }: Forward)
 export function gradientOfX(
   dy: Tensor,
   { x, mean, istd, weight, mask, view }: Forward,
-  [sums, products]: readonly [Tensor, Tensor],
+  [sums, products]: Sums,
   count: Tensor,
 ): Tensor {
   const { device, dtype, shape } = x
@@ -228,7 +238,11 @@ function fused(dy: Tensor, forward: Forward, needs: readonly boolean[]): (Tensor
   const totals = gradientSums(dy, forward)
   const [dbias, dweight] = totals
   let dx: Tensor | null = null
-  if (needsX) dx = count === null ? throughConstants(dy, forward) : gradientOfX(dy, forward, totals, count)
+  if (needsX)
+    dx =
+      count === null
+        ? throughConstants(dy, forward)
+        : gradientOfX(dy, forward, forward.exchange?.(totals) ?? totals, count)
   return [dx, needsWeight ? dweight : null, needsBias ? dbias : null]
 }
 
@@ -240,6 +254,12 @@ function throughConstants(dy: Tensor, { istd, weight, mask, view, x }: Forward):
 
 /** The same from differentiable operations, for second derivatives. */
 function written(dy: Tensor, forward: Forward, needs: readonly boolean[]): (Tensor | null)[] {
+  if (forward.exchange !== undefined) {
+    throw new TilegradError(
+      'ERR_UNSUPPORTED',
+      "batchNorm: there are no second derivatives through accumulation: 'sync'; use 'micro'",
+    )
+  }
   const { x, mean, istd, weight, mask, count, view, eps } = forward
   const on = mask === null ? null : active(mask, view, x)
   // Selected on both sides: what is masked must not meet a multiplication, here or one derivative later.

@@ -21,12 +21,14 @@ import {
 } from '../ops/elementwise.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
+import { inWindow } from '../nn/together.ts'
 import type { Parts } from '../ops/loss/reduction.ts'
 import { require } from '../ops/require.ts'
 import { SeenLayers } from '../nn/accumulating.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
 import { Cell } from '../program/cell.ts'
-import { checkEach, hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
+import { type Compiled, compile } from '../program/compile.ts'
+import { checkEach, hostEffect, refuseTracing, takeBack, tracing } from '../program/tracing.ts'
 import { keep, scope } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -102,6 +104,8 @@ export class GradientAccumulator {
   readonly #options: AccumulatorOptions
   readonly #count = new Cell()
   readonly #layers = new SeenLayers()
+  /** What {@link window} has compiled. */
+  readonly #windows = new WeakMap<Function, Compiled<[readonly (readonly unknown[])[]], StepResult>>()
   #microBatches = 0
   #total: number | null = null
 
@@ -177,6 +181,59 @@ export class GradientAccumulator {
       before?.dispose()
     })
     hostEffect(() => this.#counted(this.#microBatches + 1))
+  }
+
+  /**
+   * A whole window in one native call: all micro-batches, and the step. In it every BatchNorm with `accumulation: 'sync'`
+   * normalises all micro-batches together, so that the result is that of the one large batch, whatever their sizes;
+   * its running statistics change once. `fn` is compiled: see {@link compile} for what it may do, and give the same
+   * function each time, because it is recorded once for each function and shapes.
+   *
+   * @param microBatches arguments of `fn`, one list for each micro-batch
+   * @param fn forward pass and loss of one micro-batch, with `reduction: 'parts'`
+   * @throws `ERR_ARGUMENT` for no micro-batch, and when some have been added to this window before; otherwise as
+   * {@link add} and {@link step}
+   *
+   * @example
+   * ```ts
+   * import { nn, optim, randn, type Tensor, train } from 'tilegrad'
+   * const model = new nn.Sequential(new nn.Linear(4, 8), new nn.BatchNorm(8, { accumulation: 'sync' }), new nn.Linear(8, 1))
+   * const acc = new train.GradientAccumulator(new optim.SGD(model.parameters(), { lr: 0.1 }))
+   * const micro = (x: Tensor, y: Tensor) => nn.mse(model.forward(x), y, { reduction: 'parts' })
+   * const window = [5, 2, 1].map((rows): [Tensor, Tensor] => [randn([rows, 4]), randn([rows, 1])])
+   * const { count } = acc.window(window, micro)
+   * console.log(await count.item()) // 8
+   * ```
+   */
+  window<A extends readonly unknown[]>(microBatches: readonly A[], fn: (...microBatch: A) => Parts): StepResult {
+    const given: unknown = microBatches
+    if (!Array.isArray(given) || given.length === 0 || !given.every(Array.isArray))
+      throw expected('GradientAccumulator.window: microBatches', 'a list of lists of arguments', given)
+    if (typeof fn !== 'function') throw expected('GradientAccumulator.window: fn', 'a function', fn)
+    if (tracing() !== null) return this.#window(microBatches, fn)
+    let compiled = this.#windows.get(fn)
+    if (compiled === undefined) {
+      const all = (batches: readonly (readonly unknown[])[]): StepResult =>
+        this.#window(batches, fn as unknown as (...microBatch: readonly unknown[]) => Parts)
+      this.#windows.set(fn, (compiled = compile(all, { name: `window of ${fn.name || 'anonymous'}` })))
+    }
+    return compiled(microBatches)
+  }
+
+  #window<A extends readonly unknown[]>(microBatches: readonly A[], fn: (...microBatch: A) => Parts): StepResult {
+    if (this.#count.tensor !== null) {
+      throw new TilegradError(
+        'ERR_ARGUMENT',
+        'GradientAccumulator.window: there are micro-batches in this window already; step() or flush() first',
+      )
+    }
+    inWindow((window) => {
+      for (const microBatch of microBatches) {
+        window.next()
+        this.add(fn(...microBatch))
+      }
+    })
+    return this.step()
   }
 
   #backward(sum: Tensor, count: Tensor): void {

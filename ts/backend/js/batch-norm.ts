@@ -112,7 +112,7 @@ function batchNormGrad({ inputs, outputs, attributes }: Call): void {
 
 /** [running mean, running variance, updates, mean, variance, count, ok]: r += f·(new − r). */
 function batchNormUpdate({ inputs, attributes }: Call): void {
-  const [runningMean, runningVar, updates, mean, variance, count, ok] = inputs as readonly (Operand | undefined)[]
+  const [runningMean, runningVar, updates, mean, variance, count, ok] = inputs
   const [momentum, cumulative, unbiased] = attributes as [number, number, number]
   if (ok !== undefined && ok.data[0] === 0) return
   let factor = momentum
