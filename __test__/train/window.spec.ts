@@ -44,12 +44,19 @@ interface Trained {
   readonly norms: number[]
 }
 
+interface TrainedOptions {
+  readonly windows?: number
+  readonly sparse?: boolean
+  readonly accumulation?: 'micro' | 'sync'
+  readonly make?: (model: nn.Module) => optim.Optimizer
+}
+
 /** Trains for some windows, each of which is split into micro-batches of these sizes. */
 async function trained(
   device: Device,
   dtype: Dtype,
   sizes: readonly number[],
-  { windows = 1, sparse = false, accumulation = 'sync', make = adamw } = {},
+  { windows = 1, sparse = false, accumulation = 'sync', make = adamw }: TrainedOptions = {},
 ): Promise<Trained> {
   const model = new Net(device, dtype, accumulation)
   const acc = new train.GradientAccumulator(make(model), { clipNorm: 0.8 })
