@@ -5,7 +5,7 @@
  */
 
 import type { TypedArray } from '../../dtype.ts'
-import type { Call, Kernels, Operand } from './kernel.ts'
+import type { Call, Kernels } from './kernel.ts'
 
 /** Calls `each` with every element that counts, its channel and its place; `skip` with the places of the others. */
 function walk(
