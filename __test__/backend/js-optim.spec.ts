@@ -18,7 +18,7 @@ interface Update {
   readonly dtype?: 'f32' | 'f64'
 }
 
-function update(name: 'sgd' | 'adamw', u: Update): Evaluated['inputs'] {
+function update(name: 'sgd' | 'adam' | 'rmsprop' | 'ema', u: Update): Evaluated['inputs'] {
   const dtype = u.dtype ?? 'f64'
   const vector = (data: readonly number[]): Given => [dtype, [data.length], data]
   return evaluate(
@@ -70,17 +70,17 @@ test('sgd decays, dampens from the second step on, and needs no momentum slab', 
   t.true(close(p!, [2 - 0.5 * (0.9 * 3 + 0.75)]))
 })
 
-/** lr, beta1, beta2, eps, weightDecay. */
-const ADAMW = { p: [1], states: [[0], [0]], steps: [0], gradients: [[2]], segments: [0, 0] }
-const DEFAULTS = [0.1, 0.9, 0.999, 1e-8, 0.01]
+/** lr, beta1, beta2, eps, weightDecay, decoupled. */
+const ADAMW = { p: [1], states: [[0], [0], null], steps: [0], gradients: [[2]], segments: [0, 0] }
+const DEFAULTS = [0.1, 0.9, 0.999, 1e-8, 0.01, 1]
 
-test('adamw gives the published first step and follows its formula later', (t) => {
-  const [p, m, v, steps] = update('adamw', { ...ADAMW, attributes: DEFAULTS })
+test('adam with decoupled decay gives the published first step and follows its formula later', (t) => {
+  const [p, m, v, , steps] = update('adam', { ...ADAMW, attributes: DEFAULTS })
   t.true(close(p!, [0.899], 1e-9))
   t.true(close(m!, [0.2]))
   t.true(close(v!, [0.004]))
   t.deepEqual(steps, [1])
-  const [p2, m2, v2] = update('adamw', { ...ADAMW, p: [3], states: [[0.5], [0.25]], steps: [6], gradients: [[-1]], attributes: DEFAULTS }) // prettier-ignore
+  const [p2, m2, v2] = update('adam', { ...ADAMW, p: [3], states: [[0.5], [0.25], null], steps: [6], gradients: [[-1]], attributes: DEFAULTS }) // prettier-ignore
   const [first, second] = [0.9 * 0.5 - 0.1, 0.999 * 0.25 + 0.001]
   const wanted = 3 * (1 - 0.001) - ((0.1 / (1 - 0.9 ** 7)) * first) / (Math.sqrt(second / (1 - 0.999 ** 7)) + 1e-8)
   t.true(close(m2!, [first]))
@@ -90,10 +90,61 @@ test('adamw gives the published first step and follows its formula later', (t) =
 
 test('bias corrections keep their digits for β close to 1 and work for β = 0', (t) => {
   const beta = 1 - 2 ** -40
-  const [p] = update('adamw', { ...ADAMW, attributes: [0.1, beta, beta, 0, 0] })
+  const [p] = update('adam', { ...ADAMW, attributes: [0.1, beta, beta, 0, 0, 1] })
   t.true(close(p!, [0.9], 1e-12), `${p}`)
-  const [q] = update('adamw', { ...ADAMW, attributes: [0.1, 0, 0, 0, 0] })
+  const [q] = update('adam', { ...ADAMW, attributes: [0.1, 0, 0, 0, 0, 1] })
   t.true(close(q!, [0.9]))
+})
+
+test('adam with coupled decay and with the greatest moment', (t) => {
+  const coupled = [0.1, 0.9, 0.999, 1e-8, 0.01, 0]
+  const [p, m] = update('adam', { ...ADAMW, attributes: coupled })
+  t.true(close(p!, [0.9], 1e-8))
+  t.true(close(m!, [0.1 * 2.01]))
+  const [q, , v, most] = update('adam', { ...ADAMW, states: [[0], [0], [0.25]], steps: [4], attributes: DEFAULTS })
+  t.true(close(v!, [0.004]))
+  t.deepEqual(most, [0.25])
+  const wanted = 0.999 - ((0.1 / (1 - 0.9 ** 5)) * 0.2) / (Math.sqrt(0.25) / Math.sqrt(1 - 0.999 ** 5) + 1e-8)
+  t.true(close(q!, [wanted], 1e-13))
+  const [, , , greater] = update('adam', { ...ADAMW, states: [[0], [0], [0.001]], attributes: DEFAULTS })
+  t.true(close(greater!, [0.004]))
+})
+
+test('rmsprop plain, centered and with momentum; a variance is never negative', (t) => {
+  const rmsprop = { p: [1], steps: [3], gradients: [[2]], segments: [0, 0] }
+  const attributes = [0.1, 0.75, 0.5, 0.25, 0]
+  // g = 2 + 0.25·1
+  const [p, v] = update('rmsprop', { ...rmsprop, states: [[1], null, null], attributes })
+  const square = 0.75 + 0.25 * 2.25 ** 2
+  t.true(close(v!, [square]))
+  t.true(close(p!, [1 - (0.1 * 2.25) / (Math.sqrt(square) + 0.5)]))
+  const [q, , a, b] = update('rmsprop', {
+    ...rmsprop,
+    states: [[1], [0.5], [3]],
+    attributes: [0.1, 0.75, 0.5, 0.25, 0.5],
+  })
+  const mean = 0.75 * 0.5 + 0.25 * 2.25
+  t.true(close(a!, [mean]))
+  const d = 1.5 + 2.25 / (Math.sqrt(square - mean ** 2) + 0.5)
+  t.true(close(b!, [d]))
+  t.true(close(q!, [1 - 0.1 * d]))
+  const [r] = update('rmsprop', { ...rmsprop, states: [[0], [100], null], attributes })
+  t.true(close(r!, [1 - (0.1 * 2.25) / 0.5]))
+})
+
+test('ema takes the first value as it is and weighs later ones, unless the gate is shut', (t) => {
+  const ema = {
+    p: [NaN, 4],
+    states: [],
+    steps: [0, 5],
+    gradients: [[2], [8]],
+    segments: [0, 0, 1, 1],
+    attributes: [0.25],
+  }
+  t.deepEqual(update('ema', ema).slice(0, 2), [[2, 5], [1, 6]]) // prettier-ignore
+  t.deepEqual(update('ema', { ...ema, attributes: [0.75] })[0], [2, 7])
+  t.deepEqual(update('ema', { ...ema, p: [1, -Infinity], attributes: [1] })[0], [2, 8])
+  t.deepEqual(update('ema', { ...ema, p: [1, 4], ok: false }).slice(0, 2), [[1, 4], [0, 5]]) // prettier-ignore
 })
 
 test('segments update their own part of the slabs; parameters without gradient keep everything', (t) => {
@@ -116,14 +167,14 @@ test('the scale multiplies gradients; a shut gate changes nothing at all', (t) =
   t.deepEqual(update('sgd', { ...SGD, states: [null], attributes: [1, 0, 0, 0, 0], ok: true })[0], [0])
   const shut = update('sgd', { ...SGD, gradients: [[NaN]], attributes: [1, 0.9, 0, 0, 0], ok: false })
   t.deepEqual(shut.slice(0, 3), [[1], [0], [0]])
-  const adam = update('adamw', { ...ADAMW, gradients: [[NaN]], attributes: DEFAULTS, ok: false })
-  t.deepEqual(adam.slice(0, 4), [[1], [0], [0], [0]])
-  const both = update('adamw', { ...ADAMW, gradients: [[4]], attributes: DEFAULTS, scale: 0.5, ok: true })
+  const adam = update('adam', { ...ADAMW, gradients: [[NaN]], attributes: DEFAULTS, ok: false })
+  t.deepEqual(adam.slice(0, 5), [[1], [0], [0], [], [0]])
+  const both = update('adam', { ...ADAMW, gradients: [[4]], attributes: DEFAULTS, scale: 0.5, ok: true })
   t.true(close(both[0]!, [0.899], 1e-9))
 })
 
 test('f32 slabs hold rounded values of f64 arithmetic', (t) => {
-  const [p, m, v] = update('adamw', { ...ADAMW, attributes: DEFAULTS, dtype: 'f32' })
+  const [p, m, v] = update('adam', { ...ADAMW, attributes: DEFAULTS, dtype: 'f32' })
   t.deepEqual([p, m, v], [[Math.fround(1 * 0.999 - 0.1)], [Math.fround(0.2)], [Math.fround(0.004)]])
 })
 

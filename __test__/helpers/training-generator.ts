@@ -57,7 +57,7 @@ export interface Layer {
 
 /** What is updated how. */
 export interface Rule {
-  readonly kind: 'SGD' | 'momentum' | 'nesterov' | 'AdamW'
+  readonly kind: 'SGD' | 'momentum' | 'nesterov' | 'AdamW' | 'Adam' | 'RMSprop'
   readonly lr: number
   /** Whether the rate is a function of the step. */
   readonly scheduled: boolean
@@ -97,7 +97,7 @@ export interface Numbers {
 }
 
 const LOSSES = ['crossEntropy', 'mse', 'logistic'] as const
-const KINDS = ['SGD', 'momentum', 'AdamW', 'nesterov'] as const
+const KINDS = ['SGD', 'momentum', 'AdamW', 'nesterov', 'Adam', 'RMSprop'] as const
 const COMPILED = ['whole', 'parts', 'micro', 'update'] as const
 
 /** The training program that these numbers mean. */

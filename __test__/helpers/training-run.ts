@@ -117,6 +117,8 @@ function lossOf({ loss }: Training, y: Tensor, target: Tensor): nn.Parts {
 function optimizerOf({ kind, lr, scheduled, weightDecay }: Rule, parameters: nn.Parameter[]): optim.Optimizer {
   const rate = scheduled ? (step: number) => lr / (1 + 0.25 * step) : lr
   if (kind === 'AdamW') return new optim.AdamW(parameters, { lr: rate, weightDecay, eps: 1e-3 })
+  if (kind === 'Adam') return new optim.Adam(parameters, { lr: rate, weightDecay, eps: 1e-3, amsgrad: true })
+  if (kind === 'RMSprop') return new optim.RMSprop(parameters, { lr: rate, weightDecay, eps: 1e-1, momentum: 0.5 })
   const momentum = kind === 'SGD' ? 0 : 0.75
   return new optim.SGD(parameters, { lr: rate, momentum, weightDecay, nesterov: kind === 'nesterov' })
 }
@@ -179,8 +181,11 @@ export async function execute(program: Training, device: Device, compiled: boole
   parameters.forEach((p, j) => note(`parameter ${j}`, p))
   const state = optimizer.stateDict()
   const outputs = await Promise.all(named.map(async ([name, x]) => ({ name, data: await x.data() })))
-  const { step, slabs } = await state
-  for (const [name, data] of slabs.flatMap((slab) => Object.entries(slab))) outputs.push({ name, data })
+  const { step, groups } = await state
+  for (const own of groups.flatMap((group) => group.parameters)) {
+    for (const [name, data] of Object.entries(own.arrays)) outputs.push({ name, data })
+    outputs.push({ name: 'step', data: Float64Array.of(own.step) })
+  }
   outputs.push({ name: 'steps and micro-batches', data: Float64Array.of(step, acc.microBatches) })
   const stats = functions.map((f) => f.stats())
   return {

@@ -7,7 +7,7 @@
 import test from 'ava'
 import * as fc from 'fast-check'
 
-import { type Device, type ErrorCode, TilegradError, nn, optim, tensor, train } from '../../ts/index.ts'
+import { type Device, type ErrorCode, type Tensor, TilegradError, nn, optim, tensor, train } from '../../ts/index.ts'
 import { type Dtype, allocate } from '../../ts/dtype.ts'
 import { Philox } from '../../ts/random.ts'
 import { decode, readStream } from '../../ts/program/decode.ts'
@@ -46,15 +46,24 @@ async function sessions(): Promise<Sent[][]> {
   for (const program of fc.sample(raw, { numRuns: 120, seed: 7 }).map(build)) {
     await record((device) => execute(program, device, 'f32', program.backward))
   }
-  for (const Optimizer of [optim.SGD, optim.AdamW]) {
+  for (const make of [
+    (p: Tensor[]) => new optim.SGD(p, { lr: 0.1, momentum: 0.9 }),
+    (p: Tensor[]) => new optim.AdamW(p, { lr: 0.1 }),
+    (p: Tensor[]) => new optim.Adam([{ params: p.slice(0, 2) }, { params: p.slice(2), amsgrad: true }], { weightDecay: 1 }),
+    (p: Tensor[]) => new optim.RMSprop(p, { centered: true, momentum: 0.9 }),
+  ]) {
     await record(async (device) => {
       const model = new nn.Sequential(new nn.Linear(3, 5, { device, activation: 'gelu' }), new nn.Linear(5, 2, { device }))
-      const acc = new train.GradientAccumulator(new Optimizer(model.parameters(), { lr: 0.1, momentum: 0.9 }))
+      const acc = new train.GradientAccumulator(make(model.parameters()))
+      const ema = new optim.EMA(model)
       for (let i = 0; i < 2; i++) {
         const x = tensor([[1, 2, 3], [4, 5, 6]], { device }) // prettier-ignore
         acc.add(nn.crossEntropy(model.forward(x), tensor([0, 1], { device, dtype: 'i32' }), { reduction: 'parts' }))
       }
-      await acc.step().norm.item()
+      optim.clipGradNorm(model.parameters(), 1, { errorIfNonFinite: true })
+      const { norm, applied } = acc.step()
+      ema.update({ ok: applied })
+      await norm.item()
     })
   }
   return all

@@ -188,8 +188,8 @@ for (const [name, make] of OPTIMIZERS) {
         for (const index of steps) step(w, optimizer, index)
         const values = [...(await w.data())]
         // The step itself is counted: a schedule goes on.
-        const { lr, slabs } = await optimizer.stateDict()
-        return { values, other: await other.item(), lr, slabs }
+        const { groups } = await optimizer.stateDict()
+        return { values, other: await other.item(), groups }
       }
       t.deepEqual(await run([3]), await run([]))
       t.deepEqual(await run([1, 9, 0, -5]), await run([1, 0]))

@@ -5,11 +5,15 @@ import { onDevices } from '../helpers/devices.ts'
 import { codeOf } from '../helpers/errors.ts'
 import { random, values } from '../helpers/values.ts'
 
-type Make = (parameters: Iterable<Tensor>) => optim.SGD | optim.AdamW
+type Make = (parameters: Iterable<Tensor>) => optim.Optimizer
 
 const OPTIMIZERS: [string, Make][] = [
   ['SGD', (p) => new optim.SGD(p, { lr: 0.1, momentum: 0.9, weightDecay: 0.1 })],
+  ['Adam', (p) => new optim.Adam(p, { lr: 0.1, weightDecay: 0.1 })],
   ['AdamW', (p) => new optim.AdamW(p, { lr: 0.1, weightDecay: 0.1 })],
+  ['AdamW with amsgrad', (p) => new optim.AdamW(p, { lr: 0.1, weightDecay: 0.1, amsgrad: true })],
+  ['RMSprop', (p) => new optim.RMSprop(p, { lr: 0.1, weightDecay: 0.1 })],
+  ['RMSprop, centered with momentum', (p) => new optim.RMSprop(p, { lr: 0.1, momentum: 0.5, centered: true })],
 ]
 
 function parameter(size: number, seed: number, device: Device): Parameter {
@@ -18,6 +22,12 @@ function parameter(size: number, seed: number, device: Device): Parameter {
 
 function gradient(size: number, seed: number, device: Device): Tensor {
   return tensor(random([size], { seed: seed + 5000 }), { device })
+}
+
+/** How many updates each parameter has received. */
+async function stepsOf(optimizer: optim.Optimizer): Promise<number[]> {
+  const { groups } = await optimizer.stateDict()
+  return groups.flatMap(({ parameters }) => parameters.map(({ step }) => step))
 }
 
 for (const [name, make] of OPTIMIZERS) {
@@ -40,8 +50,7 @@ for (const [name, make] of OPTIMIZERS) {
       if (s === 1) t.deepEqual(await values(b), before)
     }
     t.deepEqual(await values(b), await values(alone))
-    const [state] = (await both.stateDict()).slabs
-    t.deepEqual([...state!['steps']!], [6, 2])
+    t.deepEqual(await stepsOf(both), [6, 2])
   })
 
   onDevices(`${name}: what requires no gradient is neither updated nor given state`, async (t, device) => {
@@ -54,7 +63,7 @@ for (const [name, make] of OPTIMIZERS) {
     free.grad = ones([4], { device })
     optimizer.step()
     t.deepEqual(await values(frozen), before)
-    t.deepEqual([...(await optimizer.stateDict()).slabs[0]!['steps']!], [1])
+    t.deepEqual(await stepsOf(optimizer), [1])
   })
 
   onDevices(`${name}: freezing later stops the updates`, async (t, device) => {
@@ -68,7 +77,7 @@ for (const [name, make] of OPTIMIZERS) {
       .backward()
     optimizer.step()
     t.deepEqual(await values(layer.bias), before)
-    t.deepEqual([...(await optimizer.stateDict()).slabs[0]!['steps']!], [1, 0])
+    t.deepEqual(await stepsOf(optimizer), [1, 0])
   })
 
   onDevices(`${name}: a step that is not ok changes nothing at all`, async (t, device) => {
@@ -127,23 +136,35 @@ for (const [name, make] of OPTIMIZERS) {
     optimizer.step()
     const state = await optimizer.stateDict()
     const refused = (wrong: unknown): string => codeOf(() => optimizer.loadStateDict(wrong as optim.OptimizerState))
-    const slab = state.slabs[0]!
-    const names = Object.keys(slab)
-    for (const missing of names) {
-      const rest = Object.fromEntries(Object.entries(slab).filter(([key]) => key !== missing))
-      t.is(refused({ lr: 5, step: 1, slabs: [rest] }), 'ERR_FORMAT', missing)
+    const group = state.groups[0]!
+    const own = group.parameters[0]!
+    const withParameter = (wrong: unknown): unknown => ({
+      ...state,
+      groups: [{ ...group, lr: 5, parameters: [wrong] }],
+    })
+    for (const missing of Object.keys(own.arrays)) {
+      const arrays = Object.fromEntries(Object.entries(own.arrays).filter(([key]) => key !== missing))
+      t.is(refused(withParameter({ ...own, arrays })), 'ERR_FORMAT', missing)
+      t.is(refused(withParameter({ ...own, arrays: { ...arrays, [missing]: new Float32Array(5) } })), 'ERR_FORMAT')
+      t.is(refused(withParameter({ ...own, arrays: { ...arrays, [missing]: null } })), 'ERR_FORMAT')
     }
-    t.is(refused({ lr: 5, step: 1, slabs: [] }), 'ERR_FORMAT')
-    t.is(refused({ lr: 5, step: 1, slabs: [slab, slab] }), 'ERR_FORMAT')
-    t.is(refused({ lr: 5, step: 1, slabs: [null] }), 'ERR_FORMAT')
-    t.is(refused({ lr: 5, step: 1, slabs: [{ ...slab, steps: new Int32Array(9) }] }), 'ERR_FORMAT')
-    t.is(refused({ lr: 5 }), 'ERR_FORMAT')
+    t.is(refused(withParameter({ ...own, arrays: { ...own.arrays, other: new Float32Array(4) } })), 'ERR_FORMAT')
+    t.is(refused(withParameter({ ...own, arrays: null })), 'ERR_FORMAT')
+    for (const shape of [[2, 2], [4, 1], [], undefined]) t.is(refused(withParameter({ ...own, shape })), 'ERR_FORMAT')
+    for (const step of [undefined, -1, 0.5, '1', 2 ** 31])
+      t.is(refused(withParameter({ ...own, step })), 'ERR_FORMAT', String(step))
+    for (const wrong of [null, undefined, 5]) t.is(refused(withParameter(wrong)), 'ERR_FORMAT', String(wrong))
+    t.is(refused({ ...state, groups: [] }), 'ERR_FORMAT')
+    t.is(refused({ ...state, groups: [group, group] }), 'ERR_FORMAT')
+    t.is(refused({ ...state, groups: [{ ...group, parameters: [] }] }), 'ERR_FORMAT')
+    t.is(refused({ ...state, groups: [{ ...group, parameters: [own, own] }] }), 'ERR_FORMAT')
+    t.is(refused({ ...state, groups: [{ lr: 5 }] }), 'ERR_FORMAT')
+    t.is(refused({ step: 1 }), 'ERR_FORMAT')
     t.is(refused(null), 'ERR_FORMAT')
-    t.is(refused({ lr: -1, step: 1, slabs: [slab] }), 'ERR_ARGUMENT')
-    for (const step of [undefined, -1, 0.5, '1'])
-      t.is(refused({ lr: 5, step, slabs: [slab] }), 'ERR_FORMAT', String(step))
+    for (const step of [undefined, -1, 0.5, '1']) t.is(refused({ ...state, step }), 'ERR_FORMAT', String(step))
+    t.is(refused({ ...state, groups: [{ ...group, lr: -1 }] }), 'ERR_ARGUMENT')
+    t.is(refused({ ...state, groups: [null] }), 'ERR_ARGUMENT')
     t.deepEqual(await optimizer.stateDict(), state)
-    t.is(optimizer.lr, state.lr)
   })
 
   onDevices(
@@ -166,7 +187,7 @@ for (const [name, make] of OPTIMIZERS) {
     full.grad = ones([2], { device })
     optimizer.step()
     t.deepEqual(await values(empty), [])
-    t.deepEqual([...(await optimizer.stateDict()).slabs[0]!['steps']!], [1, 1])
+    t.deepEqual(await stepsOf(optimizer), [1, 1])
   })
 
   onDevices(`${name}: a gradient that does not fit its parameter is refused`, async (t, device) => {
@@ -230,7 +251,8 @@ onDevices('parameters of several devices are updated each on its own', async (t,
   there.grad = ones([1], { device: js })
   optimizer.step()
   t.deepEqual([...(await values(here)), ...(await values(there))], [0, 1])
-  t.is((await optimizer.stateDict()).slabs.length, 2)
+  t.deepEqual(await stepsOf(optimizer), [1, 1])
+  t.deepEqual(optimizer.parameters, [here, there])
   await js.close()
 })
 

@@ -1,9 +1,9 @@
-/** The updates of SGD and AdamW: documented values, and fifty steps beside the formulas in f64. */
+/** The updates of all optimisers: documented values, and fifty steps beside the formulas in f64. */
 
 import { type Device, type Dtype, Parameter, optim, tensor } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { near, random, values } from '../helpers/values.ts'
-import { type AdamW, type Reference, type Sgd, adamw, reference, sgd } from './reference.ts'
+import { type Adam, type Reference, type Rmsprop, type Sgd, adam, adamw, reference, rmsprop, sgd } from './reference.ts'
 
 /** Around the 64 elements that places in a slab are rounded up to, and shapes of every rank. */
 const SHAPES = [[], [1], [3, 5], [63], [64], [65], [2, 3, 11]]
@@ -13,7 +13,7 @@ async function withUnitGradient(
   device: Device,
   p: number,
   steps: number,
-  make: (p: Parameter) => optim.SGD | optim.AdamW,
+  make: (p: Parameter) => optim.Optimizer,
   g = 1,
 ): Promise<number[]> {
   const parameter = new Parameter([p], { device })
@@ -28,11 +28,17 @@ async function withUnitGradient(
   return seen
 }
 
-onDevices('AdamW and SGD give the documented values', async (t, device) => {
+onDevices('AdamW, Adam and SGD give the documented values', async (t, device) => {
   near(
     t,
     await withUnitGradient(device, 1, 1, (p) => new optim.AdamW([p], { lr: 0.1, weightDecay: 0.01 }), 2),
     [0.899],
+    1e-6,
+  )
+  near(
+    t,
+    await withUnitGradient(device, 1, 1, (p) => new optim.Adam([p], { lr: 0.1, weightDecay: 0.01 }), 2),
+    [0.9],
     1e-6,
   )
   near(
@@ -54,14 +60,14 @@ onDevices('AdamW and SGD give the documented values', async (t, device) => {
 async function sideBySide(
   device: Device,
   dtype: Dtype,
-  make: (parameters: Parameter[]) => optim.SGD | optim.AdamW,
+  make: (parameters: Parameter[]) => optim.Optimizer,
   step: (state: Reference, gradient: ArrayLike<number>, lr: number) => void,
   lr: number,
 ): Promise<{
   actual: number[][]
   expected: Float64Array[]
   references: Reference[]
-  optimizer: optim.SGD | optim.AdamW
+  optimizer: optim.Optimizer
 }> {
   const starts = SHAPES.map((shape, i) => random(shape, { seed: i }))
   const parameters = starts.map((data, i) => new Parameter(data, { shape: SHAPES[i]!, dtype, device }))
@@ -94,11 +100,12 @@ const SGDS: [string, Sgd][] = [
   ['SGD with Nesterov momentum and weight decay', { lr: 0.05, momentum: 0.9, nesterov: true, weightDecay: 0.01 }],
 ]
 
-const ADAMWS: [string, AdamW][] = [
+const ADAMWS: [string, Adam][] = [
   ['AdamW with its defaults', { lr: 0.01 }],
   ['AdamW without weight decay', { lr: 0.01, weightDecay: 0 }],
   ['AdamW with other betas, eps and decay', { lr: 0.02, betas: [0.8, 0.95], eps: 1e-3, weightDecay: 0.2 }],
   ['AdamW with betas of 0', { lr: 0.02, betas: [0, 0] }],
+  ['AdamW with amsgrad', { lr: 0.02, betas: [0.8, 0.9], amsgrad: true }],
 ]
 
 function tolerances(device: Device): [Dtype, number][] {
@@ -128,6 +135,50 @@ for (const [name, options] of ADAMWS) {
         dtype,
         (p) => new optim.AdamW(p, options),
         (s, g, lr) => adamw(s, g, { ...options, lr }),
+        options.lr,
+      )
+      run.actual.forEach((p, i) => near(t, p, run.expected[i]!, tolerance, `${dtype} [${SHAPES[i]!.join(', ')}]`))
+    }
+  })
+}
+
+const ADAMS: [string, Adam][] = [
+  ['Adam with its defaults', { lr: 0.01 }],
+  ['Adam with coupled decay and other settings', { lr: 0.02, betas: [0.8, 0.95], eps: 1e-3, weightDecay: 0.2 }],
+  ['Adam with amsgrad and coupled decay', { lr: 0.02, betas: [0.8, 0.9], amsgrad: true, weightDecay: 0.1 }],
+]
+
+for (const [name, options] of ADAMS) {
+  onDevices(`fifty steps of ${name} follow the formula`, async (t, device) => {
+    for (const [dtype, tolerance] of tolerances(device)) {
+      const run = await sideBySide(
+        device,
+        dtype,
+        (p) => new optim.Adam(p, options),
+        (s, g, lr) => adam(s, g, { ...options, lr }),
+        options.lr,
+      )
+      run.actual.forEach((p, i) => near(t, p, run.expected[i]!, tolerance, `${dtype} [${SHAPES[i]!.join(', ')}]`))
+    }
+  })
+}
+
+const RMSPROPS: [string, Rmsprop][] = [
+  ['RMSprop with its defaults', { lr: 0.01 }],
+  ['RMSprop with other alpha, eps and decay', { lr: 0.02, alpha: 0.9, eps: 1e-3, weightDecay: 0.1 }],
+  ['RMSprop with momentum', { lr: 0.01, alpha: 0.9, momentum: 0.8 }],
+  ['RMSprop, centered', { lr: 0.01, alpha: 0.9, eps: 1e-2, centered: true }],
+  ['RMSprop, centered with momentum', { lr: 0.01, alpha: 0.9, eps: 1e-2, centered: true, momentum: 0.7 }],
+]
+
+for (const [name, options] of RMSPROPS) {
+  onDevices(`fifty steps of ${name} follow the formula`, async (t, device) => {
+    for (const [dtype, tolerance] of tolerances(device)) {
+      const run = await sideBySide(
+        device,
+        dtype,
+        (p) => new optim.RMSprop(p, options),
+        (s, g, lr) => rmsprop(s, g, { ...options, lr }),
         options.lr,
       )
       run.actual.forEach((p, i) => near(t, p, run.expected[i]!, tolerance, `${dtype} [${SHAPES[i]!.join(', ')}]`))

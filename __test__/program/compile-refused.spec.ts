@@ -68,7 +68,7 @@ const REFUSED: Record<string, (o: World, x: Tensor) => unknown> = {
   'to another device': (_, x) => x.to(JS),
   'state of a module': () => new nn.ReLU().stateDict(),
   'state of an optimiser': ({ optimizer }) => optimizer.stateDict(),
-  'state loaded into an optimiser': ({ optimizer }) => optimizer.loadStateDict({ lr: 1, step: 5, slabs: [] }),
+  'state loaded into an optimiser': ({ optimizer }) => optimizer.loadStateDict({ step: 5, groups: [] }),
   'backward through a graph from outside': ({ graph }) => graph.sum().backward(),
   'grad through a graph from outside': ({ graph }, x) => grad((v) => v.mul(graph).sum().add(graph.sum()))(x),
   'dispose of a tensor from outside': ({ outside }) => outside.dispose(),

@@ -104,6 +104,34 @@ export function optimisers(model: nn.Module): void {
   void new optim.SGD(model, { lr: 1 })
   // @ts-expect-error the base is not for direct use
   void new optim.Optimizer('x', model.parameters(), 1)
+  const groups = new optim.AdamW([{ params: model.parameters(), lr: (step) => step, amsgrad: true }], { lr: 1e-3 })
+  is<readonly optim.ParameterGroup[]>()(groups.groups)
+  is<number>()(groups.groups[0]!.lr)
+  groups.groups[0]!.lr = optim.warmupCosine(1e-3, 10, 100, 1e-5, 1)
+  groups.addGroup({ params: [], weightDecay: 0 })
+  const base: optim.Optimizer = groups
+  base.lr = 0.1
+  void new optim.Adam(optim.noDecayOnBiasAndNorm(model, { weightDecay: 0.1, noDecay: /embedding/ }))
+  void new optim.RMSprop(model.parameters(), { alpha: 0.9, centered: true, momentum: 0.9 })
+  // @ts-expect-error groups have parameters
+  void new optim.Adam([{ lr: 1 }])
+  // @ts-expect-error Adam has no momentum
+  void new optim.Adam(model.parameters(), { momentum: 0.9 })
+  // @ts-expect-error groups are not replaced
+  groups.groups = []
+  is<Tensor>()(optim.clipGradNorm(model.parameters(), 1, { normType: Infinity, errorIfNonFinite: true }))
+  is<void>()(optim.clipGradValue(model.parameters(), 1))
+  // @ts-expect-error a limit is a number
+  optim.clipGradNorm(model.parameters())
+  const ema = new optim.EMA(model, { decay: (update) => 1 - 1 / (update + 1) })
+  ema.update({ ok: optim.clipGradNorm(model.parameters(), 1) })
+  is<Promise<optim.EMAState>>()(ema.stateDict())
+  is<optim.Schedule>()(
+    optim.sequential([optim.linearWarmup(1, 5), optim.exponential(1, 0.9), optim.step(1, 2)], [5, 9]),
+  )
+  is<number>()(optim.scaleLearningRate(0.1, 32, 256, 'sqrt'))
+  // @ts-expect-error no such rule
+  optim.scaleLearningRate(0.1, 32, 256, 'cubic')
 }
 
 export async function loading(x: Tensor, y: Tensor): Promise<void> {

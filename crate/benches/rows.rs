@@ -9,7 +9,7 @@ use tilegrad::cpu::{Cpu, Isa, Pool, activation, batch_norm, gather, loss, norm, 
 use tilegrad::dtype::Dtype;
 use tilegrad::plan::{self, Base, ChainOp, ChainOperand, ChainOutput, Location, Operand};
 use tilegrad::program::op::{
-    AdamW, BinaryOp, Channels, ElementOp, Middle, NormKind, NormRows, ReduceOp, Segment, Sgd, Smoothed, UnaryOp,
+    Adam, BinaryOp, Channels, ElementOp, Middle, NormKind, NormRows, ReduceOp, Segment, Sgd, Smoothed, UnaryOp,
 };
 use tilegrad::shape::{Dims, numel};
 
@@ -290,9 +290,17 @@ fn optimisers(bench: &Bench) {
     let word_slices: Vec<_> = words.iter().map(Vec::as_slice).collect();
     let (mut p, mut m, mut v, mut steps) = (floats(size), vec![0.0; size], vec![0.0; size], vec![0; 6]);
     let gate = optim::Gate { scale: Some(0.5), ok: Some(true) };
-    let rule = AdamW { lr: 0, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, segments: segments.clone() };
+    let rule = Adam {
+        lr: 0,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.01,
+        decoupled: true,
+        segments: segments.clone(),
+    };
     bench.line("adamw 535K", 7 * size, |cpu| {
-        optim::adamw(cpu, &rule, 1e-3, gate, [&mut p, &mut m, &mut v], &mut steps, &slices);
+        optim::adam(cpu, &rule, 1e-3, gate, [&mut p, &mut m, &mut v], None, &mut steps, &slices);
     });
     let rule = Sgd { lr: 0, momentum: 0.9, dampening: 0.0, weight_decay: 0.01, nesterov: false, segments };
     bench.line("sgd with momentum 535K", 5 * size, |cpu| {

@@ -1,14 +1,22 @@
 /**
- * What optimisers share: slabs, the learning rate, state, and the gate that lets a step be decided on the device. A step
- * is one instruction per slab; nothing is read back.
+ * What optimisers share: groups, steps, state, and the gate that lets a step be decided on the device. A step is one
+ * instruction per slab; nothing is read back.
  */
 
 import { TilegradError, expected, show } from '../errors.ts'
-import type { TypedArray } from '../dtype.ts'
 import { hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
-import type { Value } from '../program/value.ts'
-import { Tensor } from '../tensor.ts'
-import { Slab } from './slab.ts'
+import type { Tensor } from '../tensor.ts'
+import {
+  type GroupOptions,
+  type GroupState,
+  ParameterGroup,
+  type ParameterGroupOptions,
+  type ParametersOrGroups,
+  type Rule,
+  optionsOfGroups,
+  withDefaults,
+} from './group.ts'
+import type { Schedule } from './schedule.ts'
 
 /** What decides on the device whether and how a step is applied. */
 export interface StepGate {
@@ -18,61 +26,78 @@ export interface StepGate {
   readonly ok?: Tensor
 }
 
-/** A learning rate as a function of the step, counted from 0 by calls of {@link Optimizer.step}. It must give a finite number ≥ 0. */
-export type Schedule = (step: number) => number
-
-/** The state of an optimiser: the learning rate of the next step, how many steps there were and, per slab, named arrays. */
+/** The state of an optimiser: how many steps were attempted, and its groups. Plain data: what devices and slabs were is not part of it. */
 export interface OptimizerState {
-  readonly lr: number
   readonly step: number
-  readonly slabs: readonly Readonly<Record<string, TypedArray>>[]
+  readonly groups: readonly GroupState[]
 }
 
-/** The base of {@link SGD} and {@link AdamW}. */
-export abstract class Optimizer {
-  /** @internal */
-  protected readonly slabs: readonly Slab[]
-  readonly #name: string
-  #lr: number | Schedule = 0
+/** The base of {@link SGD}, {@link Adam}, {@link AdamW} and {@link RMSprop}. */
+export abstract class Optimizer<Options extends GroupOptions = GroupOptions> {
+  readonly #rule: Rule<GroupOptions, unknown>
+  readonly #defaults: Options
+  readonly #groups: ParameterGroup[] = []
   /** Steps so far, those included that a gate has held back. */
   #step = 0
-  /** The rate of the step that is being recorded or run. */
-  #rate = 0
 
   /** @internal */
-  protected constructor(name: string, parameters: Iterable<Tensor>, lr: number | Schedule) {
-    this.#name = name
-    if (typeof parameters !== 'object' || parameters === null || !(Symbol.iterator in parameters)) {
-      throw expected(`${name}: parameters`, 'a list of parameters, such as model.parameters()', parameters)
-    }
-    const list = [...parameters]
-    for (const p of list) if (!(p instanceof Tensor)) throw expected(`${name}: parameters`, 'tensors', p)
-    if (list.length === 0) throw expected(`${name}: parameters`, 'at least one parameter', list)
-    this.lr = lr
-    this.slabs = Slab.group(name, list)
+  protected constructor(rule: Rule<Options, unknown>, given: ParametersOrGroups<Options>, defaults: Options) {
+    refuseTracing('making an optimiser', 'make it outside')
+    this.#rule = rule
+    const groups = optionsOfGroups(rule.name, given, defaults)
+    this.#defaults = defaults
+    this.#add(groups)
   }
 
-  /** Learning rate of the next step. May be set between steps, to a number or to a function of the step. */
+  /** Adds groups whose parameters move only when nothing can fail any more: what cannot be made takes nothing over. */
+  #add(options: readonly (Options & { params: readonly Tensor[] })[]): void {
+    const known = new Set(this.#groups.flatMap(({ parameters }) => parameters))
+    for (const { params } of options) {
+      for (const p of new Set(params)) {
+        if (known.has(p))
+          throw expected(`${this.#rule.name}: parameters`, 'in one group each', 'one that is in two groups')
+        known.add(p)
+      }
+    }
+    const made = options.map((one) => new ParameterGroup(this.#rule, one))
+    for (const group of made) group.takeOver()
+    this.#groups.push(...made)
+  }
+
+  /** The groups of parameters, in the order in which they were given; one if there was a list of parameters. */
+  get groups(): readonly ParameterGroup[] {
+    return this.#groups
+  }
+
+  /** Learning rate of the next step: that of the first group. Setting it, to a number or a function of the step, sets it for all. */
   get lr(): number {
-    refuseTracing('reading a learning rate', 'give the optimiser a function of the step')
-    return this.#lrAt(this.#step)
+    return this.#groups[0]!.lr
   }
 
   set lr(lr: number | Schedule) {
-    refuseTracing('setting a learning rate', 'set it between the calls, or give the optimiser a function of the step')
-    this.#lr = typeof lr === 'function' ? lr : atLeastZero(`${this.#name}: lr`, lr)
-  }
-
-  /** @internal The learning rate as an attribute: asked for anew in each run of a compiled function. */
-  protected readonly rate = (): number => this.#rate
-
-  #lrAt(step: number): number {
-    return typeof this.#lr === 'function' ? atLeastZero(`${this.#name}: lr(${step})`, this.#lr(step)) : this.#lr
+    for (const group of this.#groups) group.lr = lr
   }
 
   /** Parameters that are updated: those that required a gradient when the optimiser was made. */
   get parameters(): Tensor[] {
-    return this.slabs.flatMap((slab) => slab.parameters)
+    return this.#groups.flatMap(({ parameters }) => parameters)
+  }
+
+  /**
+   * Adds a group of parameters, before the first step.
+   *
+   * @throws `ERR_ARGUMENT` after the first step: its state would not be as old as that of the others
+   */
+  addGroup(group: ParameterGroupOptions<Options>): void {
+    refuseTracing('adding parameters to an optimiser', 'add them outside')
+    const { name } = this.#rule
+    if (this.#step > 0) {
+      throw new TilegradError(
+        'ERR_ARGUMENT',
+        `${name}.addGroup: there have been ${this.#step} steps; add parameters before the first, or make another optimiser for them`,
+      )
+    }
+    this.#add([withDefaults(name, group, this.#defaults)])
   }
 
   /**
@@ -84,90 +109,53 @@ export abstract class Optimizer {
    */
   step(gate: StepGate = {}): void {
     // All are checked before the first is applied.
-    const gradients = this.slabs.map((slab) => slab.gradients())
+    const updates = this.#groups.map((group) => group.prepare())
     hostEffect(() => {
+      // As with the rates: none is used unless all are rates.
       const step = this.#step
-      this.#rate = this.#lrAt(step)
+      const attempts = this.#groups.map((group) => group.attempt(step))
+      for (const attempt of attempts) attempt()
       this.#step = step + 1
       takeBack(() => (this.#step = step))
     })
-    this.slabs.forEach((slab, i) => {
-      const { values, segments } = gradients[i]!
-      if (values.length > 0)
-        this.update(slab, i, [gate.scale?.value ?? null, gate.ok?.value ?? null, ...values], segments)
-    })
+    for (const update of updates) update(gate.scale?.value ?? null, gate.ok?.value ?? null)
   }
 
   /** Drops the gradients of all parameters. */
   zeroGrad(): void {
-    for (const slab of this.slabs) for (const p of slab.parameters) p.clearGrad()
+    for (const { parameters } of this.#groups) for (const p of parameters) p.clearGrad()
   }
 
-  /** A copy of the state on the host, for {@link loadStateDict}. */
+  /** A copy of the state on the host, for {@link loadStateDict}. All reads start before the first is awaited, so it is one moment of training. */
   stateDict(): Promise<OptimizerState> {
     refuseTracing('reading a state', 'read it between the calls')
     return this.#read()
   }
 
   async #read(): Promise<OptimizerState> {
-    const { lr } = this
     const step = this.#step
-    const slabs = await Promise.all(
-      this.slabs.map(async (slab, i) => {
-        const state = Object.entries(this.state(slab, i))
-        const reads = await Promise.all(state.map(([, tensor]) => tensor.data()))
-        return Object.fromEntries(state.map(([name], j) => [name, reads[j]!]))
-      }),
-    )
-    return { lr, step, slabs }
+    return { step, groups: await Promise.all(this.#groups.map((group) => group.read())) }
   }
 
   /**
-   * Continues from a state of an optimiser of the same kind over the same parameters. Nothing changes unless all fits.
+   * Continues from a state of an optimiser of the same kind with the same groups. Settings other than learning rates
+   * that are numbers stay as they are. Nothing changes unless all fits.
    *
    * @throws `ERR_FORMAT`; `ERR_ARGUMENT` for a learning rate that is none
    */
   loadStateDict(state: OptimizerState): void {
     refuseTracing('loading the state of an optimiser', 'load it between the calls')
     const mismatch = (why: string): TilegradError =>
-      new TilegradError('ERR_FORMAT', `${this.#name}: this state does not belong to these parameters: ${why}`)
-    if (!Array.isArray(state?.slabs) || state.slabs.length !== this.slabs.length)
-      throw mismatch('the number of slabs differs')
-    const lr = atLeastZero(`${this.#name}: lr`, state.lr)
+      new TilegradError('ERR_FORMAT', `${this.#rule.name}: this state does not belong to these parameters: ${why}`)
+    const given: readonly GroupState[] = Array.isArray(state?.groups) ? state.groups : []
+    if (given.length !== this.#groups.length)
+      throw mismatch(`it has ${given.length} groups instead of ${this.#groups.length}`)
     if (!Number.isSafeInteger(state.step) || state.step < 0)
       throw mismatch(`step should be a whole number, not ${show(state.step)}`)
-    const writes: (() => void)[] = []
-    this.slabs.forEach((slab, i) => {
-      const given = state.slabs[i] ?? {}
-      for (const [name, { value }] of Object.entries(this.state(slab, i))) {
-        const data = Object.hasOwn(given, name) ? given[name] : undefined
-        if (data?.length !== value.size)
-          throw mismatch(`${name} should have ${value.size} elements, not ${data?.length ?? 'none'}`)
-        writes.push(() => slab.device.recorder.overwrite(value, data))
-      }
-    })
+    const writes = this.#groups.map((group, i) => group.restore(given[i]!, state.step, mismatch))
     for (const write of writes) write()
     this.#step = state.step
-    // A function of the step goes on from there; it is not part of the state.
-    if (typeof this.#lr !== 'function') this.lr = lr
   }
-
-  /** @internal Records the update of one slab; `operands` are scale, ok and the gradients. */
-  protected abstract update(
-    slab: Slab,
-    index: number,
-    operands: readonly (Value | null)[],
-    segments: readonly number[],
-  ): void
-
-  /** @internal What has to be saved for one slab. */
-  protected abstract state(slab: Slab, index: number): Record<string, Tensor>
-}
-
-/** @internal */
-export function atLeastZero(what: string, x: unknown): number {
-  if (typeof x !== 'number' || !(x >= 0 && Number.isFinite(x))) throw expected(what, 'a finite number ≥ 0', x)
-  return x
 }
 
 /** @internal */

@@ -5,13 +5,12 @@
  */
 
 import type { Device } from '../device.ts'
-import { type Dtype, allocate } from '../dtype.ts'
-import { expected } from '../errors.ts'
+import { type Dtype, type TypedArray, allocate } from '../dtype.ts'
+import { TilegradError, expected, show } from '../errors.ts'
 import type { Value } from '../program/value.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
-import { MAX_ELEMENTS, sameShape, showShape } from '../shape.ts'
+import { MAX_ELEMENTS, type Shape, sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
-import { TilegradError } from '../errors.ts'
 
 /** Parameters start at multiples of this many elements: 256 bytes, what the strictest GPUs ask of a binding. */
 const ALIGNMENT = 64
@@ -43,16 +42,15 @@ export class Slab {
     if (end > MAX_ELEMENTS) {
       throw new TilegradError(
         'ERR_OUT_OF_MEMORY',
-        `optimiser: ${end} parameters exceed the ${MAX_ELEMENTS} of one slab; use several optimisers`,
+        `optimiser: ${end} parameters exceed the ${MAX_ELEMENTS} of one slab; use several groups`,
       )
     }
     this.size = end
     this.memory = this.zeros()
     this.steps = zeroed(device, 'i32', parameters.length)
-    this.#moveIn()
   }
 
-  /** One slab per device and dtype of these parameters. */
+  /** One slab per device and dtype of these parameters. They stay where they are until {@link takeOver}. */
   static group(op: string, parameters: readonly Tensor[]): Slab[] {
     const groups = new Map<Device, Map<Dtype, Tensor[]>>()
     for (const p of new Set(parameters)) {
@@ -103,18 +101,82 @@ export class Slab {
     sharedDevice('optimiser', parameter, gradient)
   }
 
-  #moveIn(): void {
+  /** Copies the parameters to their places; gives those. */
+  copyIn(): Value[] {
     const { recorder } = this.device
     const { dtype } = this
     const { value } = this.memory
-    const views = this.parameters.map((p, i) =>
-      recorder.emit('view', [value], { dtype, shape: p.shape, storage: value.storage }, [this.offsets[i]!]),
-    )
-    this.parameters.forEach((p, i) => {
-      recorder.emitMany('assign', [views[i]!, p.value], [])
-      p.replaceValue(views[i]!)
+    return this.parameters.map((p, i) => {
+      const place = recorder.emit('view', [value], { dtype, shape: p.shape, storage: value.storage }, [
+        this.offsets[i]!,
+      ])
+      recorder.emitMany('assign', [place, p.value], [])
+      return place
     })
   }
+
+  /** Moves the parameters in: from now on they are views of this memory. */
+  takeOver(): void {
+    const places = this.copyIn()
+    this.parameters.forEach((p, i) => p.replaceValue(places[i]!))
+  }
+
+  /** The state of all parameters on the host. Every read starts before the first is awaited. */
+  async read(arrays: readonly (readonly [string, Tensor | null])[]): Promise<ParameterState[]> {
+    const present = arrays.filter((entry): entry is [string, Tensor] => entry[1] !== null)
+    const [steps, ...read] = await Promise.all(
+      [this.steps, ...present.map(([, tensor]) => tensor)].map((x) => x.data()),
+    )
+    return this.parameters.map(({ shape, size }, i) => {
+      const start = this.offsets[i]!
+      const own = present.map(([name], j) => [name, read[j]!.slice(start, start + size)])
+      return { shape, step: steps![i]!, arrays: Object.fromEntries(own) as Record<string, TypedArray> }
+    })
+  }
+
+  /** Checks the states of all parameters, throwing what `mismatch` makes; what comes back writes them. */
+  restore(
+    states: readonly (ParameterState | null | undefined)[],
+    arrays: readonly (readonly [string, Tensor | null])[],
+    mismatch: (why: string) => TilegradError,
+  ): () => void {
+    const names = arrays.filter(([, tensor]) => tensor !== null).map(([name]) => name)
+    const steps = new Int32Array(states.length)
+    this.parameters.forEach((p, i) => {
+      const state = states[i]
+      if (!Array.isArray(state?.shape) || !sameShape(state.shape, p.shape)) {
+        const given = Array.isArray(state?.shape) ? showShape(state.shape) : 'none'
+        throw mismatch(`the shape of a parameter is ${showShape(p.shape)}, that of its state ${given}`)
+      }
+      if (!Number.isSafeInteger(state.step) || state.step < 0 || state.step >= 2 ** 31)
+        throw mismatch(`the step of a parameter should be a whole number, not ${show(state.step)}`)
+      steps[i] = state.step
+      const given = Object.keys(state.arrays ?? {})
+      const unknown = given.find((name) => !names.includes(name))
+      if (unknown !== undefined) throw mismatch(`there is no place for ${unknown}`)
+      for (const name of names) {
+        const length = given.includes(name) ? state.arrays[name]?.length : 'none'
+        if (length !== p.size) throw mismatch(`${name} should have ${p.size} elements, not ${show(length)}`)
+      }
+    })
+    const writes = arrays.flatMap(([name, tensor]): [Tensor, TypedArray][] => {
+      if (tensor === null) return []
+      const all = allocate(this.dtype, this.size)
+      states.forEach((state, i) => all.set(state!.arrays[name]!, this.offsets[i]))
+      return [[tensor, all]]
+    })
+    return () => {
+      for (const [{ value }, data] of [...writes, [this.steps, steps] as const])
+        this.device.recorder.overwrite(value, data)
+    }
+  }
+}
+
+/** What is saved of one parameter: how many updates it has received, and arrays of its elements by name. */
+export interface ParameterState {
+  readonly shape: Shape
+  readonly step: number
+  readonly arrays: Readonly<Record<string, TypedArray>>
 }
 
 function zeroed(device: Device, dtype: Dtype, size: number): Tensor {

@@ -281,17 +281,43 @@ export const OPCODES = {
     mutates: [0, 1, 2],
   },
   /**
-   * [param slab, m slab, v slab, steps i32 [P], scale [] | none, ok bool [] | none, …gradients];
-   * attributes lr, beta1, beta2, eps, weightDecay, segments (parameter index and slab offset for each gradient).
+   * [param slab, m slab, v slab, greatest v slab | none (amsgrad), steps i32 [P], scale [] | none, ok bool [] | none,
+   * …gradients]; attributes lr, beta1, beta2, eps, weightDecay, decoupled (1: AdamW), segments as for sgd.
    */
-  adamw: {
+  adam: {
     code: 154,
     family: 'optim',
-    inputs: [7, MANY],
+    inputs: [8, MANY],
+    outputs: 0,
+    attributes: ['scalar', 'f64', 'f64', 'f64', 'f64', 'u32', 'u32s'],
+    dtypes: 'float',
+    mutates: [0, 1, 2, 3, 4],
+  },
+  /**
+   * [param slab, v slab, mean slab | none (centered), velocity slab | none (momentum), steps i32 [P], scale [] | none,
+   * ok bool [] | none, …gradients]; attributes lr, alpha, eps, weightDecay, momentum, segments as for sgd.
+   */
+  rmsprop: {
+    code: 155,
+    family: 'optim',
+    inputs: [8, MANY],
     outputs: 0,
     attributes: ['scalar', 'f64', 'f64', 'f64', 'f64', 'u32s'],
     dtypes: 'float',
-    mutates: [0, 1, 2, 3],
+    mutates: [0, 1, 2, 3, 4],
+  },
+  /**
+   * [average slab, steps i32 [P], scale [] | none, ok bool [] | none, …values]; attributes weight of the new value (the
+   * first one of a parameter has weight 1), segments as for sgd.
+   */
+  ema: {
+    code: 156,
+    family: 'optim',
+    inputs: [5, MANY],
+    outputs: 0,
+    attributes: ['scalar', 'u32s'],
+    dtypes: 'float',
+    mutates: [0, 1],
   },
 
   /**

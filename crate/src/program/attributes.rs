@@ -3,8 +3,8 @@
 //! [`validate`](super::validate)'s question.
 
 use super::op::{
-    AdamW, BatchNormOp, BinaryOp, Channels, ElementOp, Middle, NormKind, NormRows, Op, Reason, ReduceOp, RunningUpdate,
-    Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
+    Adam, BatchNormOp, BinaryOp, Channels, ElementOp, Ema, Middle, NormKind, NormRows, Op, Reason, ReduceOp, Rmsprop,
+    RunningUpdate, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
 };
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
@@ -19,10 +19,10 @@ pub(super) enum Attribute<'a> {
     U32s(&'a [u32]),
 }
 
-/// The attributes of one instruction in the order of the table, which never has more than six.
+/// The attributes of one instruction in the order of the table, which never has more than seven.
 #[derive(Default)]
 pub(super) struct Attributes<'a> {
-    values: [Option<Attribute<'a>>; 6],
+    values: [Option<Attribute<'a>>; 7],
     length: usize,
 }
 
@@ -210,14 +210,24 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
             nesterov: a.flag(4)?,
             segments: a.segments(5)?,
         }),
-        "adamw" => Op::AdamW(AdamW {
+        "adam" => Op::Adam(Adam {
             lr: a.scalar(0)?,
             beta1: a.float(1)?,
             beta2: a.float(2)?,
             eps: a.float(3)?,
             weight_decay: a.float(4)?,
+            decoupled: a.flag(5)?,
+            segments: a.segments(6)?,
+        }),
+        "rmsprop" => Op::Rmsprop(Rmsprop {
+            lr: a.scalar(0)?,
+            alpha: a.float(1)?,
+            eps: a.float(2)?,
+            weight_decay: a.float(3)?,
+            momentum: a.float(4)?,
             segments: a.segments(5)?,
         }),
+        "ema" => Op::Ema(Ema { weight: a.scalar(0)?, segments: a.segments(1)? }),
         "uniform" => Op::Uniform(Uniform {
             inner: a.word(0)?,
             seed: [a.scalar(1)?, a.scalar(2)?],

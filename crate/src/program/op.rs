@@ -127,8 +127,12 @@ pub enum Op {
     SquaredNorm,
     /// One step of SGD over a slab.
     Sgd(Sgd),
-    /// One step of Adam with decoupled weight decay over a slab.
-    AdamW(AdamW),
+    /// One step of Adam over a slab.
+    Adam(Adam),
+    /// One step of `RMSprop` over a slab.
+    Rmsprop(Rmsprop),
+    /// One update of exponential moving averages over a slab.
+    Ema(Ema),
     /// Uniform numbers in [0, 1) from a counter.
     Uniform(Uniform),
     /// `[x, weight?, bias?]` → y, the means where rows are centred, the scales 1/√(variance + eps).
@@ -403,9 +407,9 @@ pub struct Sgd {
     pub segments: Box<[Segment]>,
 }
 
-/// `[param slab, m slab, v slab, steps, scale?, ok?, …gradients]`.
+/// `[param slab, m slab, v slab, greatest v slab?, steps, scale?, ok?, …gradients]`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct AdamW {
+pub struct Adam {
     /// Scalar: learning rate.
     pub lr: u32,
     /// Weight of the old first moment.
@@ -414,9 +418,37 @@ pub struct AdamW {
     pub beta2: f64,
     /// Added after bias correction.
     pub eps: f64,
-    /// Decoupled.
+    /// Coupled L2, or the decay of the parameters themselves.
     pub weight_decay: f64,
+    /// Which of the two.
+    pub decoupled: bool,
     /// One per gradient; disjoint, inside the slab.
+    pub segments: Box<[Segment]>,
+}
+
+/// `[param slab, v slab, mean slab?, velocity slab?, steps, scale?, ok?, …gradients]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rmsprop {
+    /// Scalar: learning rate.
+    pub lr: u32,
+    /// Weight of the old averages.
+    pub alpha: f64,
+    /// Added to the root.
+    pub eps: f64,
+    /// Coupled L2.
+    pub weight_decay: f64,
+    /// Weight of the old velocity; there is a slab unless it is 0.
+    pub momentum: f64,
+    /// One per gradient; disjoint, inside the slab.
+    pub segments: Box<[Segment]>,
+}
+
+/// `[average slab, steps, scale?, ok?, …values]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ema {
+    /// Scalar: weight of the new value.
+    pub weight: u32,
+    /// One per value; disjoint, inside the slab.
     pub segments: Box<[Segment]>,
 }
 

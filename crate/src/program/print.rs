@@ -90,14 +90,24 @@ fn values(op: &Op) -> Vec<String> {
             flag(sgd.nesterov),
             segments(&sgd.segments),
         ],
-        Op::AdamW(adamw) => vec![
-            scalar(adamw.lr),
-            adamw.beta1.to_string(),
-            adamw.beta2.to_string(),
-            adamw.eps.to_string(),
-            adamw.weight_decay.to_string(),
-            segments(&adamw.segments),
+        Op::Adam(adam) => vec![
+            scalar(adam.lr),
+            adam.beta1.to_string(),
+            adam.beta2.to_string(),
+            adam.eps.to_string(),
+            adam.weight_decay.to_string(),
+            flag(adam.decoupled),
+            segments(&adam.segments),
         ],
+        Op::Rmsprop(rule) => vec![
+            scalar(rule.lr),
+            rule.alpha.to_string(),
+            rule.eps.to_string(),
+            rule.weight_decay.to_string(),
+            rule.momentum.to_string(),
+            segments(&rule.segments),
+        ],
+        Op::Ema(rule) => vec![scalar(rule.weight), segments(&rule.segments)],
         Op::BatchNorm(op) => batch_norm(*op),
         Op::Uniform(of) => {
             let scalars = [of.seed[0], of.seed[1], of.site, of.draw, of.row_base].map(scalar);

@@ -456,18 +456,34 @@ fn random_batch_norm(random: &mut Random, writer: &mut Writer, x: u32) {
 fn random_optimiser(random: &mut Random, writer: &mut Writer, gradient: u32) {
     let size = numel(&writer.dims(gradient)).unwrap() as u32;
     let slab_dims = [2 * size + 3];
-    let slabs: Vec<u32> = (0..3).map(|_| writer.input(F32, &slab_dims)).collect();
+    let slabs: Vec<u32> = (0..4).map(|_| writer.input(F32, &slab_dims)).collect();
     let steps = writer.input(I32, &[2]);
     let scale = if random.chance(50) { of_type(random, writer, F32, &[]) } else { NONE };
     let ok = if random.chance(50) { of_type(random, writer, BOOL, &[]) } else { NONE };
     let (lr, segments) = (writer.scalar(), A::L(&[1, size, 0, 0]));
-    if random.chance(50) {
-        let momentum = if random.chance(50) { (0.9, slabs[1]) } else { (0.0, NONE) };
-        let attributes = [lr, A::F(momentum.0), A::F(0.0), A::F(0.0), A::W(0), segments];
-        writer.op("sgd", &[], &[slabs[0], momentum.1, steps, scale, ok, gradient, gradient], &attributes);
-    } else {
-        let attributes = [lr, A::F(0.9), A::F(0.99), A::F(1e-8), A::F(0.01), segments];
-        writer.op("adamw", &[], &[slabs[0], slabs[1], slabs[2], steps, scale, ok, gradient, gradient], &attributes);
+    let momentum = if random.chance(50) { (0.9, slabs[1]) } else { (0.0, NONE) };
+    let rest = [steps, scale, ok, gradient, gradient];
+    match random.below(4) {
+        0 => {
+            let attributes = [lr, A::F(momentum.0), A::F(0.0), A::F(0.0), A::W(0), segments];
+            writer.op("sgd", &[], &[&[slabs[0], momentum.1], &rest[..]].concat(), &attributes);
+        }
+        1 => {
+            let greatest = if random.chance(50) { slabs[3] } else { NONE };
+            let decoupled = A::W(random.below(2));
+            let attributes = [lr, A::F(0.9), A::F(0.99), A::F(1e-8), A::F(0.01), decoupled, segments];
+            let operands = [&[slabs[0], slabs[1], slabs[2], greatest], &rest[..]].concat();
+            writer.op("adam", &[], &operands, &attributes);
+        }
+        2 => {
+            let mean = if random.chance(50) { slabs[3] } else { NONE };
+            let attributes = [lr, A::F(0.9), A::F(1e-8), A::F(0.01), A::F(momentum.0), segments];
+            let operands = [&[slabs[0], slabs[2], mean, momentum.1], &rest[..]].concat();
+            writer.op("rmsprop", &[], &operands, &attributes);
+        }
+        _ => {
+            writer.op("ema", &[], &[&slabs[..1], &rest[..]].concat(), &[lr, segments]);
+        }
     }
 }
 

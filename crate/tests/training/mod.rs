@@ -151,13 +151,14 @@ impl Step {
             dy = first;
         }
         let [params, first, second] = slabs;
-        let operands = [&[params, first, second, counters, NONE, NONE][..], &gradients].concat();
+        let operands = [&[params, first, second, NONE, counters, NONE, NONE][..], &gradients].concat();
         let numbers = [0.9_f64, 0.999, 1e-8, 0.01].map(f64::to_bits);
         let mut attributes = vec![0];
         attributes.extend(numbers.iter().flat_map(|bits| [*bits as u32, (bits >> 32) as u32]));
+        attributes.push(1);
         attributes.push(2 * segments.len() as u32);
         attributes.extend(segments.iter().enumerate().flat_map(|(number, (offset, _))| [number as u32, *offset]));
-        w.op("adamw", &[], &operands, &attributes);
+        w.op("adam", &[], &operands, &attributes);
         w.op("output", &[], &[mean], &[]);
         w.op("output", &[], &[logits], &[]);
         w.code

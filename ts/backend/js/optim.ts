@@ -58,24 +58,83 @@ function sgd(call: Call): void {
   })
 }
 
-/** p ·= 1 − lr·wd; m = β₁m + (1 − β₁)g; v = β₂v + (1 − β₂)g²; p −= lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + eps). */
-function adamw(call: Call): void {
+/**
+ * Coupled: g += wd·p; decoupled: p ·= 1 − lr·wd. m = β₁m + (1 − β₁)g; v = β₂v + (1 − β₂)g²; with a fourth slab that is
+ * the greatest v so far, and used in its place; p −= lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + eps).
+ */
+function adam(call: Call): void {
   const [p, m, v] = call.inputs.map((x) => x?.data) as [TypedArray, TypedArray, TypedArray]
-  const [lr, beta1, beta2, eps, decay] = call.attributes as [number, number, number, number, number]
-  segments(call, 3, ({ gradient, offset, step }, scale) => {
+  const greatest = call.inputs[3]?.data
+  const [lr, beta1, beta2, eps, decay, decoupled] = call.attributes as [number, number, number, number, number, number]
+  const [coupled, keep] = decoupled === 1 ? [0, 1 - lr * decay] : [decay, 1]
+  segments(call, 4, ({ gradient, offset, step }, scale) => {
     // 1 − βᵗ without cancellation for β near 1.
     const rate = lr / -Math.expm1(step * Math.log(beta1))
     const root = Math.sqrt(-Math.expm1(step * Math.log(beta2)))
     for (let i = 0, at = offset; i < gradient.length; i++, at++) {
-      const g = gradient[i]! * scale
+      const g = gradient[i]! * scale + (coupled === 0 ? 0 : coupled * p[at]!)
       const first = beta1 * m[at]! + (1 - beta1) * g
-      const second = beta2 * v[at]! + (1 - beta2) * g * g
+      let second = beta2 * v[at]! + (1 - beta2) * g * g
       m[at] = first
       v[at] = second
-      p[at] = p[at]! * (1 - lr * decay) - (rate * first) / (Math.sqrt(second) / root + eps)
+      if (greatest !== undefined) {
+        second = Math.max(greatest[at]!, second)
+        greatest[at] = second
+      }
+      p[at] = p[at]! * keep - (rate * first) / (Math.sqrt(second) / root + eps)
+    }
+  })
+}
+
+/**
+ * g += wd·p; v = αv + (1 − α)g²; with a slab of means a = αa + (1 − α)g and v − a² in place of v; d = g / (√v + eps);
+ * with a velocity b = μb + d in place of d; p −= lr·d.
+ */
+function rmsprop(call: Call): void {
+  const [p, v] = call.inputs.map((x) => x?.data) as [TypedArray, TypedArray]
+  const mean = call.inputs[2]?.data
+  const velocity = call.inputs[3]?.data
+  const [lr, alpha, eps, decay, momentum] = call.attributes as [number, number, number, number, number]
+  segments(call, 4, ({ gradient, offset }, scale) => {
+    for (let i = 0, at = offset; i < gradient.length; i++, at++) {
+      const g = gradient[i]! * scale + decay * p[at]!
+      let spread = alpha * v[at]! + (1 - alpha) * g * g
+      v[at] = spread
+      if (mean !== undefined) {
+        const a = alpha * mean[at]! + (1 - alpha) * g
+        mean[at] = a
+        // A variance: rounding must not make it negative. NaN stays.
+        spread = Math.max(spread - a * a, 0)
+      }
+      let d = g / (Math.sqrt(spread) + eps)
+      if (velocity !== undefined) {
+        d = momentum * velocity[at]! + d
+        velocity[at] = d
+      }
+      p[at] = p[at]! - lr * d
+    }
+  })
+}
+
+/** a += w·(x − a), by the form that is exact at both ends; the first value of a parameter has weight 1. */
+function ema(call: Call): void {
+  const average = call.inputs[0]!.data
+  const [given] = call.attributes as [number]
+  segments(call, 1, ({ gradient: values, offset, step }, scale) => {
+    const weight = step === 1 ? 1 : given
+    for (let i = 0, at = offset; i < values.length; i++, at++) {
+      const x = values[i]! * scale
+      const gap = x - average[at]!
+      average[at] = weight < 0.5 ? average[at]! + weight * gap : weight === 1 ? x : x - (1 - weight) * gap
     }
   })
 }
 
 /** Kernels of the optimisers. */
-export const OPTIM: Pick<Kernels, 'squaredNorm' | 'sgd' | 'adamw'> = { squaredNorm, sgd, adamw }
+export const OPTIM: Pick<Kernels, 'squaredNorm' | 'sgd' | 'adam' | 'rmsprop' | 'ema'> = {
+  squaredNorm,
+  sgd,
+  adam,
+  rmsprop,
+  ema,
+}

@@ -3,9 +3,9 @@
 use super::measure::{Bench, Case, Expected, Failure, Slack, Work};
 use super::memory::{Arena, bits, numbers, step};
 use super::report::Report;
-use tilegrad::cpu::optim::{Gate, adamw};
+use tilegrad::cpu::optim::{Gate, adam};
 use tilegrad::program::Op;
-use tilegrad::program::op::{AdamW, Segment};
+use tilegrad::program::op::{Adam, Segment};
 
 /// Measures it.
 pub fn run(bench: &mut Bench, report: &mut Report) -> Result<(), Failure> {
@@ -16,7 +16,7 @@ pub fn run(bench: &mut Bench, report: &mut Report) -> Result<(), Failure> {
     }
     let lr = 1e-3;
     let segments = [Segment { parameter: 0, offset: 0 }].into();
-    let rule = AdamW { lr: 0, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, segments };
+    let rule = Adam { lr: 0, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, decoupled: true, segments };
     let (mut params, mut first) = (numbers(count, 1), numbers(count, 2));
     let mut second: Vec<f32> = numbers(count, 3).iter().map(|x| x + 0.5).collect();
     let (gradient, mut steps) = (numbers(count, 4), [5]);
@@ -25,12 +25,13 @@ pub fn run(bench: &mut Bench, report: &mut Report) -> Result<(), Failure> {
     let slabs = [&params, &first, &second].map(|values| arena.floats(&dims, values));
     let counters = arena.integers(&[1], &steps);
     let gradients = arena.floats(&dims, &gradient);
-    adamw(
+    adam(
         &bench.cpu,
         &rule,
         lr,
         Gate { scale: None, ok: None },
         [&mut params, &mut first, &mut second],
+        None,
         &mut steps,
         &[&gradient],
     );
@@ -45,8 +46,8 @@ pub fn run(bench: &mut Bench, report: &mut Report) -> Result<(), Failure> {
     expected.push(Expected { operand: counters, words: vec![steps[0].cast_unsigned()], slack: None });
     let case = Case { name, work: Work::Bytes(28.0 * count as f64), arena, scalars: vec![lr], expected };
     let [params, first, second] = slabs.map(Some);
-    let inputs = [params, first, second, Some(counters), None, None, Some(gradients)];
-    let prepared = bench.prepare(&step(Op::AdamW(rule), &inputs, &[], &[0, 1, 2, 3]))?;
+    let inputs = [params, first, second, None, Some(counters), None, None, Some(gradients)];
+    let prepared = bench.prepare(&step(Op::Adam(rule), &inputs, &[], &[0, 1, 2, 4]))?;
     let outcome = bench.measure(&case, &prepared)?;
     report.add(&case.name, "", case.work, outcome, None);
     Ok(())

@@ -11,7 +11,7 @@ use crate::cpu::batch_norm;
 use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
 use crate::cpu::loss::{self, Weights, cross_entropy, cross_entropy_grad};
 use crate::cpu::norm::{Affine, NormGradients, Normalized, Saved, norm, norm_grad};
-use crate::cpu::optim::{Gate, adamw, sgd, squared_norm};
+use crate::cpu::optim::{Gate, adam, ema, rmsprop, sgd, squared_norm};
 use crate::cpu::random::{Stream, uniform};
 use crate::cpu::reduce::{reduce, reduce_computed};
 use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
@@ -19,7 +19,7 @@ use crate::cpu::softmax::{softmax, softmax_grad};
 use crate::cpu::{Cpu, elementwise};
 use crate::error::{Error, Result};
 use crate::plan::Kernel;
-use crate::program::op::{AdamW, BatchNormOp, NormRows, Op, RunningUpdate, Sgd, Wanted};
+use crate::program::op::{Adam, BatchNormOp, Ema, NormRows, Op, Rmsprop, RunningUpdate, Sgd, Wanted};
 use crate::shape::Dims;
 
 impl Engine {
@@ -103,7 +103,9 @@ impl Engine {
                 on.output(0)?.fill(norm);
             }
             Op::Sgd(rule) => sgd_step(cpu, on, &mut self.lists, rule)?,
-            Op::AdamW(rule) => adamw_step(cpu, on, &mut self.lists, rule)?,
+            Op::Adam(rule) => adam_step(cpu, on, &mut self.lists, rule)?,
+            Op::Rmsprop(rule) => rmsprop_step(cpu, on, &mut self.lists, rule)?,
+            Op::Ema(rule) => ema_step(cpu, on, &mut self.lists, rule)?,
             Op::BatchNorm(op) => batch_norm(cpu, on, *op)?,
             Op::Uniform(of) => uniform(cpu, of.inner as usize, Stream::of(of, &frame.scalars), on.output(0)?),
             Op::Norm { rows, eps } => normalize(cpu, on, *rows, *eps)?,
@@ -208,19 +210,38 @@ fn joined(cpu: &Cpu, on: Operands, lists: &mut Lists, axis: usize) -> Result<()>
 }
 
 fn sgd_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &Sgd) -> Result<()> {
-    let velocity = match on.optional::<f32>(1)? {
-        Some(_) => Some(on.changed(1)?),
-        None => None,
-    };
+    let velocity = changed_if_there(on, 1)?;
     let (lr, gate) = (on.scalar(rule.lr)?, gate(on, 3)?);
     let (params, steps) = (on.changed(0)?, on.changed(2)?);
     lists.slices(on.inputs_from(5), |gradients| sgd(cpu, rule, lr, gate, params, velocity, steps, gradients))
 }
 
-fn adamw_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &AdamW) -> Result<()> {
+fn adam_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &Adam) -> Result<()> {
     let slabs = [on.changed(0)?, on.changed(1)?, on.changed(2)?];
-    let (lr, gate, steps) = (on.scalar(rule.lr)?, gate(on, 4)?, on.changed(3)?);
-    lists.slices(on.inputs_from(6), |gradients| adamw(cpu, rule, lr, gate, slabs, steps, gradients))
+    let greatest = changed_if_there(on, 3)?;
+    let (lr, gate, steps) = (on.scalar(rule.lr)?, gate(on, 5)?, on.changed(4)?);
+    lists.slices(on.inputs_from(7), |gradients| adam(cpu, rule, lr, gate, slabs, greatest, steps, gradients))
+}
+
+fn rmsprop_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &Rmsprop) -> Result<()> {
+    let slabs = [on.changed(0)?, on.changed(1)?];
+    let optional = [changed_if_there(on, 2)?, changed_if_there(on, 3)?];
+    let (lr, gate, steps) = (on.scalar(rule.lr)?, gate(on, 5)?, on.changed(4)?);
+    lists.slices(on.inputs_from(7), |gradients| rmsprop(cpu, rule, lr, gate, slabs, optional, steps, gradients))
+}
+
+fn ema_step(cpu: &Cpu, on: Operands, lists: &mut Lists, rule: &Ema) -> Result<()> {
+    let (averages, steps) = (on.changed(0)?, on.changed(1)?);
+    let (weight, gate) = (on.scalar(rule.weight)?, gate(on, 2)?);
+    lists.slices(on.inputs_from(4), |values| ema(cpu, rule, weight, gate, averages, steps, values))
+}
+
+/// A slab that an optimiser may do without.
+fn changed_if_there(on: Operands<'_>, position: usize) -> Result<Option<&mut [f32]>> {
+    match on.optional::<f32>(position)? {
+        Some(_) => on.changed(position).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Weights of classes: an operand at `position`, and behind it their sum.

@@ -82,10 +82,24 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
         (_, "scatterAdd") => {
             plain(program(&[(F32, &[2, 4]), (I32, &[4])], |w, x| vec![w.op(row.name, &[(F32, X)], x, &[A::W(1)])]))
         }
-        (_, "squaredNorm") => {
-            plain(program(&[(F32, X), (F32, &[5])], |w, x| vec![w.op(row.name, &[(F32, &[])], x, &[])]))
+        (Family::Optim, _) => optimiser(row),
+        (Family::Norm, name) => norm(name).map(|writer| (writer, 0)),
+        (Family::BatchNorm, name) => batch_norm(name),
+        (_, "uniform") => {
+            let attributes = [A::W(3), A::W(0), A::W(1), A::W(0), A::W(1), A::W(0)];
+            Some((program(&[], |w, _| vec![w.op(row.name, &[(F32, X)], &[], &attributes)]), 2))
         }
-        (_, "sgd") => Some((
+        _ => None,
+    }
+}
+
+/// The instructions of optimisers.
+fn optimiser(row: &Opcode) -> Option<(Writer, usize)> {
+    match row.name {
+        "squaredNorm" => {
+            Some((program(&[(F32, X), (F32, &[5])], |w, x| vec![w.op(row.name, &[(F32, &[])], x, &[])]), 0))
+        }
+        "sgd" => Some((
             program(&[(F32, &[6]), (F32, &[6]), (I32, &[1]), (F32, X)], |w, x| {
                 let operands = [x[0], x[1], x[2], NONE, NONE, x[3]];
                 let attributes = [A::W(0), A::F(0.9), A::F(0.0), A::F(0.0), A::W(1), A::L(&[0, 0])];
@@ -94,21 +108,31 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
             }),
             1,
         )),
-        (_, "adamw") => Some((
-            program(&[(F32, &[6]), (F32, &[6]), (F32, &[6]), (I32, &[1]), (F32, X)], |w, x| {
-                let operands = [x[0], x[1], x[2], x[3], NONE, NONE, x[4]];
-                let attributes = [A::W(0), A::F(0.9), A::F(0.99), A::F(1e-8), A::F(0.01), A::L(&[0, 0])];
+        "adam" => Some((
+            program(&[(F32, &[6]), (F32, &[6]), (F32, &[6]), (F32, &[6]), (I32, &[1]), (F32, X)], |w, x| {
+                let operands = [x[0], x[1], x[2], x[3], x[4], NONE, NONE, x[5]];
+                let attributes = [A::W(0), A::F(0.9), A::F(0.99), A::F(1e-8), A::F(0.01), A::W(1), A::L(&[0, 0])];
                 w.op(row.name, &[], &operands, &attributes);
-                x[..4].to_vec()
+                x[..5].to_vec()
             }),
             1,
         )),
-        (_, "uniform") => {
-            let attributes = [A::W(3), A::W(0), A::W(1), A::W(0), A::W(1), A::W(0)];
-            Some((program(&[], |w, _| vec![w.op(row.name, &[(F32, X)], &[], &attributes)]), 2))
-        }
-        (Family::Norm, name) => norm(name).map(|writer| (writer, 0)),
-        (Family::BatchNorm, name) => batch_norm(name),
+        "rmsprop" => Some((
+            program(&[(F32, &[6]), (F32, &[6]), (F32, &[6]), (F32, &[6]), (I32, &[1]), (F32, X)], |w, x| {
+                let operands = [x[0], x[1], x[2], x[3], x[4], NONE, NONE, x[5]];
+                let attributes = [A::W(0), A::F(0.99), A::F(1e-8), A::F(0.01), A::F(0.9), A::L(&[0, 0])];
+                w.op(row.name, &[], &operands, &attributes);
+                x[..5].to_vec()
+            }),
+            1,
+        )),
+        "ema" => Some((
+            program(&[(F32, &[6]), (I32, &[1]), (F32, X)], |w, x| {
+                w.op(row.name, &[], &[x[0], x[1], NONE, NONE, x[2]], &[A::W(0), A::L(&[0, 0])]);
+                x[..2].to_vec()
+            }),
+            1,
+        )),
         _ => None,
     }
 }

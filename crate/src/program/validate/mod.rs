@@ -67,7 +67,7 @@ pub(super) fn check(case: &Case) -> Check {
 }
 
 /// Which operands the table calls `none`: bias of `linear`; what `linearGrad` does not need; weights of classes and their
-/// sum; velocity, clip factor and gate of the optimisers; affine parameters, mask, counter and gate of batch
+/// sum; what an optimiser does not remember, its clip factor and gate; affine parameters, mask, counter and gate of batch
 /// normalisation; weight and bias of other norms.
 fn may_be_absent(op: &Op, position: usize) -> bool {
     match op {
@@ -76,7 +76,9 @@ fn may_be_absent(op: &Op, position: usize) -> bool {
         Op::WeightedCrossEntropy(_) => matches!(position, 2 | 3),
         Op::WeightedCrossEntropyGrad(_) => matches!(position, 4 | 5),
         Op::Sgd(_) => matches!(position, 1 | 3 | 4),
-        Op::AdamW(_) => matches!(position, 4 | 5),
+        Op::Adam(_) => matches!(position, 3 | 5 | 6),
+        Op::Rmsprop(_) => matches!(position, 2 | 3 | 5 | 6),
+        Op::Ema(_) => matches!(position, 2 | 3),
         Op::Norm { .. } => matches!(position, 1 | 2),
         Op::BatchNorm(op) => batch_norm::may_be_absent(*op, position),
         _ => false,

@@ -25,12 +25,29 @@ pub(super) fn check(case: &Case) -> Check {
             }
             update(case, 2, &sgd.segments)
         }
-        Op::AdamW(adamw) => {
+        Op::Adam(adam) => {
             let slab = case.operand(0)?;
             of_type("the m slab", case.operand(1)?, F32, &slab.dims)?;
             of_type("the v slab", case.operand(2)?, F32, &slab.dims)?;
-            update(case, 3, &adamw.segments)
+            if let Some(greatest) = case.optional(3)? {
+                of_type("the slab of greatest v", greatest, F32, &slab.dims)?;
+            }
+            update(case, 4, &adam.segments)
         }
+        Op::Rmsprop(rule) => {
+            let slab = case.operand(0)?;
+            of_type("the v slab", case.operand(1)?, F32, &slab.dims)?;
+            if let Some(mean) = case.optional(2)? {
+                of_type("the mean slab", mean, F32, &slab.dims)?;
+            }
+            match case.optional(3)? {
+                Some(velocity) => of_type("the velocity slab", velocity, F32, &slab.dims)?,
+                None if rule.momentum != 0.0 => return Err("momentum needs its slab".into()),
+                None => {}
+            }
+            update(case, 4, &rule.segments)
+        }
+        Op::Ema(ema) => update(case, 1, &ema.segments),
         _ => Err("is no optimiser".into()),
     }
 }

@@ -283,7 +283,7 @@ fn a_fused_chain_has_the_bits_of_its_instructions() {
 
 #[test]
 fn chains_of_any_program_are_valid() {
-    let mut random = Random::new(8);
+    let mut random = Random::new(16);
     let traits = Traits::software();
     let (mut longest, mut fused) = (0, [0; 2]);
     for _ in 0..150 {

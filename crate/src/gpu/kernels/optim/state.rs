@@ -18,13 +18,22 @@ pub(super) const OWN: usize = 2;
 pub(super) const SGD: &str = "if (i == 0u) { put(0u, p.lr); put(1u, p.k0); put(2u, p.k1); put(3u, p.k2); }
 own(i, 0u, select(0.0, 1.0, steps(i) > 0));";
 
-/// Constants of `AdamW`: what decay leaves, the weights of both moments, eps. A parameter's: rate and root.
-pub(super) const ADAMW: &str = "if (i == 0u) {
+/// Constants of Adam: what decay leaves, the weights of both moments, eps, coupled decay. A parameter's: rate and root.
+pub(super) const ADAM: &str = "if (i == 0u) {
   put(0u, 1.0 - p.lr * p.k5); put(1u, p.k0); put(2u, p.k1); put(3u, p.k2); put(4u, p.k3); put(5u, p.k4);
+  put(6u, p.k8);
 }
 let t = f32(steps(i)) + 1.0;
 own(i, 0u, p.lr / correction(t * p.k6));
 own(i, 1u, 1.0 / sqrt(correction(t * p.k7)));";
+
+/// Constants of `RMSprop`: rate, decay, α, 1 − α, eps, μ.
+pub(super) const RMSPROP: &str = "if (i == 0u) {
+  put(0u, p.lr); put(1u, p.k0); put(2u, p.k1); put(3u, p.k2); put(4u, p.k3); put(5u, p.k4);
+}";
+
+/// A parameter's: the weight of its new value, 1 for its first.
+pub(super) const EMA: &str = "own(i, 0u, select(1.0, p.lr, steps(i) > 0));";
 
 /// 1 − exp(x) for x ≤ 0 without cancellation: its series up to x⁹ where x ≥ −½, and above by
 /// 1 − e²ˣ = (1 − eˣ)(2 − (1 − eˣ)), which makes errors smaller. At −32 it is 1.
@@ -54,8 +63,8 @@ pub(super) struct State<'a> {
     pub(super) scale: Option<Operand>,
     /// Whether the step is applied.
     pub(super) ok: Option<Operand>,
-    /// Scalar: learning rate.
-    pub(super) lr: u32,
+    /// Scalar: learning rate, or the weight of a new value.
+    pub(super) rate: u32,
 }
 
 impl State<'_> {
@@ -72,7 +81,7 @@ impl State<'_> {
         b.buffer("state", Memory::Scratch { offset: 0, words: self.words() }, Type::F32);
         b.operand("steps", self.steps);
         b.value("count", self.steps.numel);
-        b.word("lr", "f32", Word::Scalar(self.lr, Dtype::F32));
+        b.word("lr", "f32", Word::Scalar(self.rate, Dtype::F32));
         for (i, &constant) in constants.iter().enumerate() {
             b.word(&format!("k{i}"), "f32", Word::Value((constant as f32).to_bits()));
         }

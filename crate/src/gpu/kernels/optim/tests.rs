@@ -7,7 +7,7 @@ use crate::dtype::Dtype;
 use crate::gpu::{Class, Traits};
 use crate::plan::{Base, Operand};
 use crate::program::Op;
-use crate::program::op::{AdamW, Segment, Sgd};
+use crate::program::op::{Adam, Ema, Rmsprop, Segment, Sgd};
 
 fn processor() -> Cpu {
     Cpu { isa: Isa::detect(), pool: Pool::new(1).unwrap() }
@@ -38,6 +38,19 @@ struct Memory {
     steps: Vec<i32>,
 }
 
+/// The slabs of an instruction as its operands, absent ones included.
+fn operands(op: &Op, slabs: &[Operand]) -> Vec<Option<Operand>> {
+    let mut slabs = slabs.iter().copied();
+    let wanted: &[bool] = match op {
+        Op::Sgd(rule) => &[true, rule.momentum != 0.0],
+        Op::Adam(_) => &[true, true, true, slabs.len() == 4],
+        Op::Rmsprop(rule) if rule.momentum == 0.0 => &[true, true, slabs.len() == 3, false],
+        Op::Rmsprop(_) => &[true, true, slabs.len() == 4, true],
+        _ => &[true],
+    };
+    wanted.iter().map(|&there| if there { slabs.next() } else { None }).collect()
+}
+
 /// One step on the device: slabs begin `shift` words behind a multiple of 16. It does the same whether its gradients are
 /// bound together, as those of one memory, or one by one.
 fn step(
@@ -53,10 +66,7 @@ fn step(
         memory.slabs.iter().map(|slab| arena.changed(Dtype::F32, &[slab.len() as u32], &bits(slab), shift)).collect();
     let counters: Vec<u32> = memory.steps.iter().map(|&t| t as u32).collect();
     let steps = arena.changed(Dtype::I32, &[counters.len() as u32], &counters, shift);
-    let mut inputs: Vec<Option<Operand>> = slabs.iter().copied().map(Some).collect();
-    if matches!(op, Op::Sgd(_)) && slabs.len() == 1 {
-        inputs.push(None);
-    }
+    let mut inputs = operands(op, &slabs);
     inputs.push(Some(steps));
     inputs.push(gate.scale.map(|scale| arena.read(Dtype::F32, &[], &[scale.to_bits()], 1)));
     inputs.push(gate.ok.map(|ok| arena.read(Dtype::Bool, &[], &[u32::from(ok)], 1)));
@@ -79,16 +89,31 @@ fn step(
 fn step_on_cpu(op: &Op, memory: &mut Memory, gradients: &[Vec<f32>], gate: Gate, lr: f64) {
     let gradients: Vec<_> = gradients.iter().map(Vec::as_slice).collect();
     let steps = &mut memory.steps;
+    let cpu = processor();
     match (op, &mut memory.slabs[..]) {
-        (Op::AdamW(rule), [p, m, v]) => cpu::adamw(&processor(), rule, lr, gate, [p, m, v], steps, &gradients),
-        (Op::Sgd(rule), [p]) => cpu::sgd(&processor(), rule, lr, gate, p, None, steps, &gradients),
-        (Op::Sgd(rule), [p, b]) => cpu::sgd(&processor(), rule, lr, gate, p, Some(b), steps, &gradients),
+        (Op::Adam(rule), [p, m, v]) => cpu::adam(&cpu, rule, lr, gate, [p, m, v], None, steps, &gradients),
+        (Op::Adam(rule), [p, m, v, most]) => {
+            cpu::adam(&cpu, rule, lr, gate, [p, m, v], Some(most), steps, &gradients);
+        }
+        (Op::Rmsprop(rule), [p, v, rest @ ..]) => {
+            let mut rest = rest.iter_mut().map(Vec::as_mut_slice);
+            let mean = if rest.len() > usize::from(rule.momentum != 0.0) { rest.next() } else { None };
+            cpu::rmsprop(&cpu, rule, lr, gate, [p, v], [mean, rest.next()], steps, &gradients);
+        }
+        (Op::Ema(rule), [average]) => cpu::ema(&cpu, rule, lr, gate, average, steps, &gradients),
+        (Op::Sgd(rule), [p]) => cpu::sgd(&cpu, rule, lr, gate, p, None, steps, &gradients),
+        (Op::Sgd(rule), [p, b]) => cpu::sgd(&cpu, rule, lr, gate, p, Some(b), steps, &gradients),
         _ => panic!("{op:?}"),
     }
 }
 
-fn adamw(segments: &[Segment]) -> Op {
-    Op::AdamW(AdamW { lr: 1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, segments: segments.into() })
+fn adam(segments: &[Segment], decoupled: bool) -> Op {
+    let segments = segments.into();
+    Op::Adam(Adam { lr: 1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, decoupled, segments })
+}
+
+fn rmsprop(segments: &[Segment], momentum: f64) -> Op {
+    Op::Rmsprop(Rmsprop { lr: 1, alpha: 0.9, eps: 1e-3, weight_decay: 0.1, momentum, segments: segments.into() })
 }
 
 fn sgd(segments: &[Segment], momentum: f64, nesterov: bool) -> Op {
@@ -97,12 +122,20 @@ fn sgd(segments: &[Segment], momentum: f64, nesterov: bool) -> Op {
 }
 
 /// The optimisers, and how many slabs they have.
-fn rules(segments: &[Segment]) -> [(Op, usize); 4] {
+fn rules(segments: &[Segment]) -> [(Op, usize); 12] {
     [
-        (adamw(segments), 3),
+        (adam(segments, true), 3),
+        (adam(segments, true), 4),
+        (adam(segments, false), 3),
+        (adam(segments, false), 4),
         (sgd(segments, 0.0, false), 1),
         (sgd(segments, 0.8, false), 2),
         (sgd(segments, 0.8, true), 2),
+        (rmsprop(segments, 0.0), 2),
+        (rmsprop(segments, 0.0), 3),
+        (rmsprop(segments, 0.7), 3),
+        (rmsprop(segments, 0.7), 4),
+        (Op::Ema(Ema { weight: 1, segments: segments.into() }), 1),
     ]
 }
 
@@ -122,8 +155,12 @@ fn steps_are_those_of_the_cpu() {
     for (unit, shift) in [(64, 0), (64, 2), (1, 0)] {
         let (segments, size) = layout(&LENGTHS, unit);
         for (op, slabs) in rules(&segments) {
-            let start: Vec<_> =
+            let mut start: Vec<Vec<f32>> =
                 (0..slabs).map(|slab| floats(size, slab as u32).iter().map(|x| x.abs()).collect()).collect();
+            if let (Op::Rmsprop(_), [_, squares, mean, ..]) = (&op, &mut start[..]) {
+                // As far from 0 as a variance is: the square of the mean is below the mean of the squares.
+                mean.iter_mut().zip(squares).for_each(|(mean, square)| *mean = 0.5 * *square);
+            }
             let steps = (0..LENGTHS.len() as i32).map(|i| i % 3 * 7).collect();
             let mut memory = Memory { slabs: start, steps };
             let mut want = memory.clone();
@@ -159,7 +196,7 @@ fn two_hundred_steps_stay_with_the_cpu() {
     let gate = Gate { scale: None, ok: None };
     let mut memory = Memory { slabs: vec![floats(size, 1), vec![0.0; size], vec![0.0; size]], steps: vec![0, 0] };
     let mut want = memory.clone();
-    let op = adamw(&segments);
+    let op = adam(&segments, true);
     for t in 0..200 {
         let gradients = [floats(7, t), floats(33, 1000 + t)];
         memory = step(&mut lab, &op, &memory, &gradients, gate, (0.01, 0, false));
@@ -179,7 +216,7 @@ fn corrections_are_right_at_every_step_number() {
         let (segments, _) = layout(&[1], 64);
         let mut memory = Memory { slabs: vec![vec![0.0], vec![0.0], vec![0.0]], steps: vec![t] };
         let mut want = memory.clone();
-        let op = adamw(&segments);
+        let op = adam(&segments, true);
         let gate = Gate { scale: None, ok: None };
         memory = step(&mut lab, &op, &memory, &[vec![0.7]], gate, (1.0, 0, false));
         step_on_cpu(&op, &mut want, &[vec![0.7]], gate, 1.0);
@@ -214,23 +251,22 @@ fn the_norm_is_that_of_the_cpu_whatever_is_bound_how() {
 fn texts_are_valid_and_steps_take_few_calls() {
     let traits = Traits::least(Class::Discrete);
     let (segments, size) = layout(&[100; 33], 64);
-    let slab = Some(operand(Dtype::F32, &[size as u32], 0));
+    let slab = operand(Dtype::F32, &[size as u32], 0);
     let steps = Some(operand(Dtype::I32, &[33], 0));
     let gradient = |number: u32, apart: bool| {
         let mut gradient = operand(Dtype::F32, &[100], 128 * number as usize);
         gradient.location.base = if apart { Base::Allocation(number) } else { Base::Arena };
         Some(gradient)
     };
-    for (apart, calls) in [(false, 4), (true, 12)] {
+    for apart in [false, true] {
         for (op, slabs) in rules(&segments) {
-            let mut inputs = vec![slab; slabs];
-            if slabs == 1 {
-                inputs.push(None);
-            }
+            let mut inputs = operands(&op, &vec![slab; slabs]);
             inputs.extend([steps, None, None]);
             inputs.extend((0..33).map(|number| gradient(number, apart)));
             let prepared = prepare(&kernel(op, &inputs, &[]), &traits);
             prepared.calls.iter().for_each(validate);
+            // Eight bindings, of which slabs, counters and state take some.
+            let calls = if apart { 1 + 33_usize.div_ceil(6 - slabs) } else { 4 };
             assert!(prepared.calls.len() <= calls, "{} calls", prepared.calls.len());
             assert_eq!(prepared.calls[1].shader, prepared.calls[2].shader);
         }
@@ -244,13 +280,13 @@ fn gradients_in_one_memory_are_one_operand_however_large() {
     let (segments, size) = layout(&lengths, 64);
     let slab = Some(operand(Dtype::F32, &[size as u32], 0));
     let gradients = |base: fn(u32) -> Base| {
-        let mut inputs = vec![slab, slab, slab, Some(operand(Dtype::I32, &[4], 0)), None, None];
+        let mut inputs = vec![slab, slab, slab, None, Some(operand(Dtype::I32, &[4], 0)), None, None];
         for (number, n) in (0..).zip(lengths) {
             let mut gradient = operand(Dtype::F32, &[n as u32], 400_000 * number as usize);
             gradient.location.base = base(number);
             inputs.push(Some(gradient));
         }
-        prepare(&kernel(adamw(&segments), &inputs, &[]), &traits).calls
+        prepare(&kernel(adam(&segments, true), &inputs, &[]), &traits).calls
     };
     let (together, apart) = (gradients(|_| Base::Arena), gradients(Base::Allocation));
     together.iter().chain(&apart).for_each(validate);
@@ -265,9 +301,9 @@ fn slabs_above_the_binding_limit_are_updated_in_parts() {
     let lengths = [100 << 20, 7, 200 << 20];
     let (segments, size) = layout(&lengths, 64);
     let slab = Some(operand(Dtype::F32, &[size as u32], 0));
-    let mut inputs = vec![slab, slab, slab, Some(operand(Dtype::I32, &[3], 0)), None, None];
+    let mut inputs = vec![slab, slab, slab, None, Some(operand(Dtype::I32, &[3], 0)), None, None];
     inputs.extend(lengths.map(|n| Some(operand(Dtype::F32, &[n as u32], 0))));
-    let prepared = prepare(&kernel(adamw(&segments), &inputs, &[]), &traits);
+    let prepared = prepare(&kernel(adam(&segments, true), &inputs, &[]), &traits);
     prepared.calls.iter().for_each(validate);
     assert!(prepared.calls.iter().all(|call| call.windows.len() <= 8));
     // Every parameter is counted once: eight words, of which the last says so, and two for each gradient.

@@ -47,7 +47,7 @@ pub(super) struct Slabs<'a> {
     /// How many constants the body knows.
     pub(super) constants: usize,
     /// What is done to the elements at `i`.
-    pub(super) body: &'static str,
+    pub(super) body: String,
 }
 
 /// A segment, or as much of it as one binding reaches.
@@ -157,7 +157,7 @@ impl Slabs<'_> {
     fn call(&self, run: &[Piece], state: usize, target: Target) -> Result<Call> {
         let (begin, end) = (run.first().map_or(0, |p| p.offset), run.last().map_or(0, Piece::end));
         let vectors = run.first().is_some_and(|piece| piece.vectors);
-        let (ty, unit) = if vectors { (Type::Vec4F32, 4) } else { (Type::F32, 1) };
+        let (ty, unit, zero) = if vectors { (Type::Vec4F32, 4, "vec4<f32>()") } else { (Type::F32, 1, "0.0") };
         let block = GROUP * EACH * unit;
         let mut b = Builder::new(target.traits, self.name).masked();
         for (name, slab) in self.names.iter().zip(&self.operands) {
@@ -208,6 +208,7 @@ if (k * {unit}u >= count) {{ return; }}
 left = count - k * {unit}u;
 let i = at / {unit}u + k;
 let g = {gradient} * scale;
+let zero = {zero};
 {}
 }}",
             self.body
