@@ -22,13 +22,13 @@ import {
   manualSeed,
   nn,
   noGrad,
-  openDevice,
   optim,
   setDefaultDevice,
   tensor,
 } from 'tilegrad'
-import { type Digits, loadDigits } from './digits.ts'
-import { linePlot } from './plot.ts'
+import { type Digits, accuracy, loadDigits, rowsOf, setOf } from './digits.ts'
+import { figure } from './plot.ts'
+import { OptionError, deviceNamed, main, open, progress, remark } from './start.ts'
 
 const BATCH = 32
 
@@ -40,51 +40,22 @@ function options(): { device: 'auto' | DeviceKind; epochs: number; seed: number 
       seed: { type: 'string', default: '0' },
     },
   })
-  const { device } = values
-  if (device !== 'auto' && device !== 'gpu' && device !== 'cpu' && device !== 'js') {
-    throw new Error(`--device is one of auto, gpu, cpu and js, not ${device}`)
-  }
   const [epochs, seed] = [Number(values.epochs), Number(values.seed)]
   if (!Number.isInteger(epochs) || epochs < 1)
-    throw new Error(`--epochs is a whole number from 1, not ${values.epochs}`)
-  return { device, epochs, seed }
-}
-
-/** Opens a device; a software adapter will do for `gpu`, because what it computes is what a GPU computes. */
-function open(kind: 'auto' | DeviceKind): Promise<Device> {
-  return openDevice(kind === 'gpu' ? { kind, allowSoftware: true } : kind)
-}
-
-/** Says it where the processor plays the GPU. */
-async function remark(device: Device): Promise<string> {
-  const list = await devices()
-  const isSoftware = list.some(({ name, adapter }) => name === device.name && adapter?.type === 'software')
-  return isSoftware ? ' (a software adapter: it shows that the gpu device works, not how fast a GPU is)' : ''
+    throw new OptionError(`--epochs is a whole number from 1, not ${values.epochs}`)
+  return { device: deviceNamed(values.device), epochs, seed }
 }
 
 function mlp(device: Device): nn.Sequential {
   return new nn.Sequential(new nn.Linear(64, 128, { activation: 'relu', device }), new nn.Linear(128, 10, { device }))
 }
 
-/** Share of rows whose largest output is the right class. */
-async function accuracy(model: nn.Module, digits: Digits, device: Device): Promise<number> {
-  const hits = noGrad(() => {
-    const x = tensor(digits.pixels, { shape: [digits.length, 64], device })
-    const y = tensor(digits.classes, { device })
-    return model.forward(x).argmax(1).equal(y).cast('f32').mean()
-  })
-  return hits.item()
-}
-
 async function train(device: Device, digits: { train: Digits; test: Digits }, epochs: number, seed: number) {
   manualSeed(seed)
   const model = mlp(device)
   const optimizer = new optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 })
-  const set = new data.TensorDataset(
-    tensor(digits.train.pixels, { shape: [digits.train.length, 64], device }),
-    tensor(digits.train.classes, { device }),
-  )
-  const loader = new data.DataLoader(set, { batchSize: BATCH, shuffle: true, seed })
+  const test = rowsOf(digits.test, device)
+  const loader = new data.DataLoader(setOf(rowsOf(digits.train, device)), { batchSize: BATCH, shuffle: true, seed })
   // The whole step as one program: recorded at the first batch of 32, and once more for the last batch, which is smaller.
   const trainStep = compile((x: Tensor, y: Tensor) => {
     optimizer.zeroGrad()
@@ -107,18 +78,13 @@ async function train(device: Device, digits: { train: Digits; test: Digits }, ep
     milliseconds += performance.now() - started
     losses.push(...epochLosses)
     const mean = epochLosses.reduce((a, b) => a + b, 0) / epochLosses.length
-    const test = await accuracy(model, digits.test, device)
+    const right = await accuracy(model, test)
     progress('')
     console.log(
-      `epoch ${String(epoch).padStart(2)}  loss ${mean.toFixed(4)}  test accuracy ${(100 * test).toFixed(2)} %`,
+      `epoch ${String(epoch).padStart(2)}  loss ${mean.toFixed(4)}  test accuracy ${(100 * right).toFixed(2)} %`,
     )
   }
   return { model, losses, rowsPerSecond: (epochs * digits.train.length) / (milliseconds / 1000) }
-}
-
-/** One line that is written over; nothing where no terminal shows it. */
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`)
 }
 
 /** How many rows of the batch differ in any bit from the row computed alone. */
@@ -174,7 +140,7 @@ async function compare(model: nn.Module, digits: Digits, device: Device): Promis
   }
 }
 
-async function main(): Promise<void> {
+await main(async () => {
   const { device: kind, epochs, seed } = options()
   const device = await open(kind)
   setDefaultDevice(device)
@@ -184,7 +150,7 @@ async function main(): Promise<void> {
   )
   const { model, losses, rowsPerSecond } = await train(device, digits, epochs, seed)
 
-  console.log(`\ntest accuracy     ${(100 * (await accuracy(model, digits.test, device))).toFixed(2)} %`)
+  console.log(`\ntest accuracy     ${(100 * (await accuracy(model, rowsOf(digits.test, device)))).toFixed(2)} %`)
   console.log(`training speed    ${Math.round(rowsPerSecond).toLocaleString('en')} rows per second`)
   const differing = await rowsThatDiffer(model, digits.test, device)
   console.log(
@@ -196,19 +162,16 @@ async function main(): Promise<void> {
   const file = fileURLToPath(new URL(`digits-loss-${device.kind}.svg`, folder))
   writeFileSync(
     file,
-    linePlot(`Digits, ${device.name}`, 'step', 'training loss', [
-      { name: `batch ${BATCH}, SGD 0.1, momentum 0.9`, values: losses },
+    figure('Digits', [
+      {
+        title: device.name,
+        x: { label: 'step' },
+        y: { label: 'training loss', log: true },
+        curves: [{ name: `batch ${BATCH}, SGD 0.1, momentum 0.9`, points: losses.map((loss, i) => [i, loss]) }],
+      },
     ]),
   )
   console.log(`loss curve        ${relative(process.cwd(), file)}`)
   await device.close()
   if (differing > 0) process.exitCode = 1
-}
-
-try {
-  await main()
-} catch (error) {
-  if (!(error instanceof TilegradError) && !(error instanceof Error && error.message.startsWith('--'))) throw error
-  console.error(`\n${error.message}`)
-  process.exitCode = 1
-}
+})

@@ -1,7 +1,11 @@
-/** The handwritten digits as arrays, split into training and test rows. See `data/README.md` for their origin. */
+/**
+ * The handwritten digits, split into training and test rows, as arrays and as tensors; and how many of them a model gets
+ * right. See `data/README.md` for their origin.
+ */
 
 import { readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
+import { type Tensor, data, defaultDevice, nn, noGrad, tensor } from 'tilegrad'
 
 const PIXELS = 64
 const LARGEST_PIXEL = 16
@@ -37,4 +41,30 @@ function pack(rows: readonly (readonly number[])[]): Digits {
     classes[i] = row[PIXELS]!
   })
   return { pixels, classes, length: rows.length }
+}
+
+/** Rows as tensors. */
+export interface Rows {
+  readonly x: Tensor
+  readonly y: Tensor
+}
+
+/** Uploads rows, to the default device if none is named. */
+export function rowsOf({ pixels, classes, length }: Digits, device = defaultDevice()): Rows {
+  return { x: tensor(pixels, { shape: [length, PIXELS], device }), y: tensor(classes, { device }) }
+}
+
+/** A data set of rows. */
+export function setOf({ x, y }: Rows): data.TensorDataset {
+  return new data.TensorDataset(x, y)
+}
+
+/** Share of rows whose largest output is the right class. */
+export function accuracy(model: nn.Module, { x, y }: Rows): Promise<number> {
+  return noGrad(() => model.forward(x).argmax(1).equal(y).cast('f32').mean()).item()
+}
+
+/** Mean cross-entropy over all rows. */
+export function lossOn(model: nn.Module, { x, y }: Rows): Promise<number> {
+  return noGrad(() => nn.crossEntropy(model.forward(x), y)).item()
 }
