@@ -100,9 +100,11 @@ await report({ work: 'batchNorm evaluation [4096, 1024]', goals: { numpy: 1.2, o
   numpy?.contestant('batchNormEvaluation', [4096, 1024]),
   await ortBatchNorm(4096, 1024, threads),
 ])
+// Without its check: the results of forward and backward are not the same.
+const forward = batchNormTraining(cpu, 4096, 1024, 'forward')
 await report({ work: 'batchNorm backward [4096, 1024]', goals: { forward: 0.4 } }, [
   batchNormBackward(cpu, 4096, 1024),
-  batchNormTraining(cpu, 4096, 1024, 'forward'),
+  { name: forward.name, run: (calls) => forward.run(calls) },
 ])
 await report({ work: 'record one add of 4 numbers' }, [recordAdd(cpu)])
 await report({ work: 'compiled AdamW step of an MLP 1-1-1-1' }, [replayStep(cpu)])
