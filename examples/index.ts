@@ -2,12 +2,20 @@
 
 import { accumulation } from './accumulation.ts'
 import { batchSize } from './batch-size.ts'
+import { largeBatch } from './large-batch.ts'
 import { perceptron } from './perceptron.ts'
 import { rows } from './rows.ts'
 import { type Example, OptionError, main, start } from './start.ts'
 import { xor } from './xor.ts'
 
-const STARTS = new Map([entry(perceptron), entry(xor), entry(rows), entry(batchSize), entry(accumulation)])
+const STARTS = new Map([
+  entry(perceptron),
+  entry(xor),
+  entry(rows),
+  entry(batchSize),
+  entry(accumulation),
+  entry(largeBatch),
+])
 
 /** By its name, and with its own type of result out of sight. */
 function entry<Result>(example: Example<Result>): [string, (words: string[]) => Promise<void>] {

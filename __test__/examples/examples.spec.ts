@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { accumulation } from '../../examples/accumulation.ts'
 import { batchSize } from '../../examples/batch-size.ts'
+import { type Rule, largeBatch } from '../../examples/large-batch.ts'
 import { perceptron } from '../../examples/perceptron.ts'
 import { rows } from '../../examples/rows.ts'
 import { type Example, page } from '../../examples/start.ts'
@@ -166,9 +167,32 @@ onDevices('accumulation is the large batch, the mean of means is not', accumulat
   }
 })
 
+onDevices('rates for large batches', largeBatch, (t, { result, lines, shown }) => {
+  t.is(result.length, 5)
+  for (const { batch, rule } of result) {
+    const label = `${batch}   ${rule}  `
+    const [now, then] = [lines, shown].map((of) => numbersOf(of, label)) as [number[], number[]]
+    t.deepEqual(now.slice(0, 2), then.slice(0, 2), `${label}: rate and steps`)
+    // Where the loss shoots up first, rounding decides how far training comes back.
+    if (rule === 'linear') t.true(now[3]! < 90 && then[3]! < 90, `${label}: ${now[3]} and ${then[3]} %`)
+    else within(t, now[3]!, then[3]!, 1.5, `${label}: accuracy`)
+  }
+  const of = (rule: Rule): number => result.find((run) => run.rule === rule)!.accuracy
+  const peak = (rule: Rule): number => Math.max(...result.find((run) => run.rule === rule)!.losses)
+  t.true(peak('linear') > 5, `the highest loss: ${peak('linear')}`)
+  t.true(peak('sqrt') < 3, `the highest loss: ${peak('sqrt')}`)
+  t.true(of('sqrt') > of('unscaled'))
+  t.true(of('linear, warm-up') > of('linear') + 0.05)
+  t.true(of('linear, warm-up, cosine') > of('linear') + 0.05)
+  for (const batch of [32, 128]) {
+    for (const rule of ['sqrt', 'linear', 'linear, warm-up', 'linear, warm-up, cosine'])
+      t.true(numbersOf(shown, `${batch}   ${rule}  `)[3]! >= 95, `page: ${batch}, ${rule}`)
+  }
+})
+
 test('every example has its page with output and picture, and is in the index', (t) => {
   const index = readFileSync(page('README'), 'utf8')
-  for (const { name } of [perceptron, xor, rows, batchSize, accumulation]) {
+  for (const { name } of [perceptron, xor, rows, batchSize, accumulation, largeBatch]) {
     t.true(linesOf(name).length > 5, name)
     t.true(readFileSync(page(name), 'utf8').includes(`](${name}.svg)`), name)
     t.true(existsSync(new URL(`${name}.svg`, page(name))), name)
