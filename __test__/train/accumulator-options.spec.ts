@@ -156,6 +156,25 @@ for (const compiled of [false, true]) {
   })
 }
 
+onDevices('an EMA follows the steps that are applied, as it is and compiled', async (t, device) => {
+  for (const compiled of [false, true]) {
+    const weight = new Parameter([0], { device })
+    const ema = new optim.EMA([weight], { decay: 0.5 })
+    const acc = new train.GradientAccumulator(new optim.SGD([weight], { lr: 1 }), { ema })
+    const once = (g: Tensor): train.StepResult => {
+      acc.add({ sum: weight.mul(g).sum(), count: tensor(1, { device }) })
+      return acc.step()
+    }
+    const step = compiled ? compile(once) : once
+    // The first update takes the weight as it is; what is not applied is none.
+    for (const g of [NaN, -2, Infinity, -2]) step(tensor([g], { device }))
+    ema.swap()
+    t.deepEqual(await values(weight), [3])
+    ema.swap()
+    t.deepEqual(await values(weight), [4])
+  }
+})
+
 onDevices('a step that throws leaves the window as it was', async (t, device) => {
   let broken = true
   const schedule = (): number => {
