@@ -6,25 +6,13 @@
 
 import { noGrad } from '../autograd/tape.ts'
 import { TilegradError, checkOptions, expected } from '../errors.ts'
-import {
-  add,
-  clip,
-  div,
-  greater,
-  isFinite,
-  logicalAnd,
-  minimum,
-  mul,
-  reciprocal,
-  sqrt,
-  where,
-} from '../ops/elementwise.ts'
+import { add, clip, greater, isFinite, logicalAnd, mul, reciprocal, where } from '../ops/elementwise.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
-import { full } from '../ops/creation.ts'
 import { inWindow } from '../nn/together.ts'
 import type { Parts } from '../ops/loss/reduction.ts'
 import { require } from '../ops/require.ts'
 import { SeenLayers } from '../nn/accumulating.ts'
+import { clipFactor, gradientNorm } from '../optim/clip.ts'
 import type { Optimizer } from '../optim/optimizer.ts'
 import { Cell } from '../program/cell.ts'
 import { type Compiled, compile } from '../program/compile.ts'
@@ -77,9 +65,6 @@ export interface StepResult {
   /** Items in the window. */
   readonly count: Tensor
 }
-
-/** Small enough to change no norm that matters, and a norm of 0 is not divided by. As PyTorch has it. */
-const CLIP_EPS = 1e-6
 
 /**
  * Adds up the gradients of micro-batches and lets the optimiser step once per window: clipping, the learning rate's
@@ -280,11 +265,11 @@ export class GradientAccumulator {
     const result = noGrad(() =>
       scope(() => {
         const { gradients, count } = this.#reduced({ gradients: before, count: added })
-        const total = squaredNorm(gradients, count)
+        const total = gradientNorm('GradientAccumulator', count, gradients, 2)
         const finite = isFinite(total)
         const applied = logicalAnd(greater(count, 0), finite)
         const mean = this.#scale(count)
-        const norm = mean === null ? sqrt(total) : mul(sqrt(total), mean)
+        const norm = mean === null ? total : mul(total, mean)
         const { values, scale } = this.#clipped(gradients, mean, norm)
         withGradients(before, values, () => this.optimizer.step({ ...(scale !== null && { scale }), ok: applied }))
         this.#layers.finish(applied)
@@ -364,7 +349,7 @@ export class GradientAccumulator {
       return { values, scale: null }
     }
     if (clipNorm === undefined) return { values: gradients, scale: mean }
-    const factor = minimum(div(clipNorm, add(norm, CLIP_EPS)), 1)
+    const factor = clipFactor(norm, clipNorm)
     return { values: gradients, scale: mean === null ? factor : mul(mean, factor) }
   }
 }
@@ -398,12 +383,6 @@ function required({ applied, norm, count }: StepResult, finite: Tensor): StepRes
     norm: require(norm, finite, reason),
     count: require(count, finite, reason),
   }
-}
-
-function squaredNorm(gradients: readonly Tensor[], { device, dtype }: Tensor): Tensor {
-  if (gradients.length === 0) return full([], 0, { device, dtype })
-  const values = gradients.map((gradient) => gradient.value)
-  return new Tensor(device, device.recorder.emit('squaredNorm', values, { dtype, shape: [] }))
 }
 
 function positive(option: string, x: unknown): void {

@@ -8,6 +8,7 @@ pub mod gather;
 pub mod gemm;
 mod idle;
 pub mod isa;
+pub mod lanes;
 pub mod loss;
 pub mod math;
 pub mod norm;

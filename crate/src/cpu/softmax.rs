@@ -5,6 +5,7 @@
 //! the same is done for a strip of columns. Sums go by position (32 lanes, then a tree), so −∞ appended to a row
 //! changes no bit of it. NaN, and a row of −∞ only, give NaN.
 
+use super::lanes::fold;
 use super::share::Shared;
 use super::{Cpu, math};
 use crate::program::op::Middle;
@@ -209,19 +210,6 @@ fn add(totals: &mut [f32], sums: &[f32]) {
     for (total, &sum) in totals.iter_mut().zip(sums) {
         *total += sum;
     }
-}
-
-/// The sum over lanes, pairwise.
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::cpu::Cpu;
+use crate::cpu::lanes::fold;
 use crate::cpu::math::madd;
 use crate::cpu::share::{Shared, with_floats};
 use crate::program::op::Channels;
@@ -344,19 +345,6 @@ fn over_run(unit: &Unit, channel: usize, a: &[f32], b: &[f32], terms: impl Fn(f3
         position += length;
     }
     [fold(first), fold(second)]
-}
-
-/// The sum over lanes, pairwise.
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 /// μ = Σnᵢμᵢ/n and M2 = Σ(M2ᵢ + nᵢ(μᵢ − μ)²): Chan's merge of all blocks at once.

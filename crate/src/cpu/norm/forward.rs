@@ -1,6 +1,7 @@
 //! y = (x − mean)/√(variance + eps) · weight + bias for each row. The mean is 0 where rows are not centred.
 
-use super::{BLOCK, LANES, fold};
+use super::{BLOCK, LANES};
+use crate::cpu::lanes::fold;
 use crate::cpu::share::Shared;
 use crate::cpu::{Cpu, math};
 use crate::program::op::NormRows;

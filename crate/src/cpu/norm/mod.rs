@@ -11,6 +11,8 @@ mod forward;
 #[cfg(test)]
 mod tests;
 
+use super::lanes::fold;
+
 pub use backward::{NormGradients, Saved, norm_grad};
 pub use forward::{Affine, Normalized, norm};
 
@@ -49,17 +51,4 @@ fn sums([a, b, c]: [&[f32]; 3], term: impl Fn(f32, f32, f32) -> (f32, f32)) -> (
     }
     let [first, second] = totals.map(fold);
     (first, second)
-}
-
-/// The sum over lanes, pairwise.
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }

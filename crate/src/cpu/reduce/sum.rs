@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use crate::cpu::Cpu;
 use crate::cpu::elementwise::{Elements, Evaluation, Source};
+use crate::cpu::lanes::fold;
 use crate::cpu::share::{Shared, with_scratch};
 use crate::program::op::Middle;
 
@@ -431,19 +432,6 @@ fn lanes<T: Summand>(x: &[u32], centres: [f32; LANES]) -> [f32; LANES] {
         *sum += T::of(f32::from_bits(word), centre);
     }
     sums
-}
-
-/// The sum over lanes, pairwise.
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 /// A block of lines that begin `stride` apart; the last one may be shorter.
