@@ -35,6 +35,7 @@ export type { Operand } from './ops/apply.ts'
 export { split, squeeze, stack, unsqueeze } from './ops/arrange.ts'
 export { type BatchNormOptions, batchNorm } from './ops/batch-norm.ts'
 export type { Estimate } from './ops/batch-statistics.ts'
+export { type AttentionMasks, type AttentionOptions, scaledDotProductAttention } from './ops/attention.ts'
 export {
   type CreationOptions,
   type TensorData,
@@ -85,6 +86,8 @@ export {
   sub,
   where,
 } from './ops/elementwise.ts'
+export { type DropoutOptions, dropout } from './ops/dropout.ts'
+export { type EmbeddingOptions, embedding } from './ops/embedding.ts'
 export { type OneHotOptions, gather, oneHot, scatterAdd } from './ops/gather.ts'
 export { type LinearOptions, linear } from './ops/linear.ts'
 export { type MatmulOptions, matmul } from './ops/matmul.ts'
@@ -98,7 +101,7 @@ export {
 } from './ops/norm.ts'
 export { type Axis, type ReduceOptions, argmax, argmin, max, mean, min, sum, variance } from './ops/reduce.ts'
 export { concat, expand, pad, reshape, slice, transpose } from './ops/shape.ts'
-export { logSoftmax, softmax } from './ops/softmax.ts'
+export { type SoftmaxOptions, logSoftmax, softmax } from './ops/softmax.ts'
 export {
   type CompileOptions,
   type CompileStats,
@@ -110,6 +113,7 @@ export type { ChromeEvent, ChromeTrace } from './profile/chrome.ts'
 export { type DeviceTime, type PickOptions, type PickedDevice, pickDevice } from './profile/pick.ts'
 export { Profile, type ProfileEvent, type ProfileOptions, profile } from './profile/profile.ts'
 export { manualSeed } from './random.ts'
+export { RandomSite, type RandomState, randomState, setRandomState } from './random-site.ts'
 export { Scalar, scalar } from './scalar.ts'
 export { keep, scope } from './scope.ts'
 export type { Shape } from './shape.ts'

@@ -20,6 +20,7 @@ const TWO_POW_MINUS_24 = 2 ** -24
 
 let seedLow = 0
 let seedHigh = 0
+let seedings = 0
 const draws = new Map<number, number>()
 
 /**
@@ -40,7 +41,23 @@ const draws = new Map<number, number>()
 export function manualSeed(seed: number): void {
   refuseTracing('manualSeed()', 'set the seed outside')
   ;[seedLow, seedHigh] = splitSeed('manualSeed', seed)
+  seedings++
   draws.clear()
+}
+
+/** @internal How often a seed has been set: who counts draws elsewhere starts anew when this changes. */
+export function seedingCount(): number {
+  return seedings
+}
+
+/** @internal The next draws of the sites that have drawn. */
+export function siteDraws(): ReadonlyMap<number, number> {
+  return draws
+}
+
+/** @internal Sets the next draw of a site. */
+export function setSiteDraw(site: number, draw: number): void {
+  draws.set(site, draw)
 }
 
 /** @internal The two key words of a seed. */

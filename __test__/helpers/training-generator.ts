@@ -27,6 +27,7 @@ export const EXTRAS = [
   'reversed',
   'heads',
   'detached',
+  'dropped',
 ] as const
 export type Extra = (typeof EXTRAS)[number]
 

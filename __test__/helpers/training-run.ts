@@ -16,6 +16,7 @@ class Block extends nn.Module {
   readonly layer: Layer
   readonly factor: nn.Parameter
   readonly outside: ReturnType<typeof scalar>
+  readonly dropout = new nn.Dropout(0.25)
 
   constructor(inFeatures: number, layer: Layer, device: Device, outside: ReturnType<typeof scalar>) {
     super()
@@ -60,6 +61,8 @@ class Block extends nn.Module {
         return y.mul(this.outside).add(y)
       case 'dropout':
         return this.training ? y.mul(rand(shape, { device }).greater(0.25).cast('f32')).div(0.75) : y
+      case 'dropped':
+        return this.dropout.forward(this.dropout.forward(y))
       case 'noise':
         return this.training ? y.add(randn(shape, { device }).mul(0.1)) : y
       case 'residual':

@@ -6,8 +6,12 @@ import { OPCODES } from '../../ts/program/opcodes.ts'
 import { CASES } from '../helpers/cases.ts'
 import { GAPS } from '../gaps.ts'
 
-/** Made of other operations, or of none: their tests stand in the spec files of creation, aggregate and arrange. */
-const ELSEWHERE = 'tensor arange eye randn logSumExp norm oneHot split squeeze stack unsqueeze'.split(' ')
+/** Made of other operations, or of none: their tests stand in the spec files of their own. */
+const ELSEWHERE = [
+  ...'tensor arange eye randn logSumExp norm oneHot split squeeze stack unsqueeze'.split(' '),
+  'embedding',
+  'scaledDotProductAttention',
+]
 
 /** Functions of the root that are no operations. */
 const NOT_OPERATIONS = [
@@ -22,9 +26,11 @@ const NOT_OPERATIONS = [
   'openDevice',
   'pickDevice',
   'profile',
+  'randomState',
   'scalar',
   'scope',
   'setDefaultDevice',
+  'setRandomState',
   'valueAndGrad',
 ]
 

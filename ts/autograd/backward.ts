@@ -9,7 +9,8 @@ import { checkSameDtype, checkTensor, sharedDevice } from '../ops/apply.ts'
 import { add } from '../ops/elementwise.ts'
 import { full } from '../ops/creation.ts'
 import { collecting, currentScope, keep } from '../scope.ts'
-import { tracing } from '../program/tracing.ts'
+import { hostEffect, tracing } from '../program/tracing.ts'
+import { endPass } from '../random-site.ts'
 import { sameShape, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import type { Node } from './tape.ts'
@@ -19,7 +20,10 @@ import { nodeOf, recording, withRecording } from './tape.ts'
 export function backward(root: Tensor, options: { retainGraph?: boolean; gradient?: Tensor }): void {
   const start = startNode('backward', root)
   const seed = seedOf('backward', root, options.gradient)
-  withRecording(false, () => walk(start, seed, null, options.retainGraph === true), 'backward')
+  const retain = options.retainGraph === true
+  withRecording(false, () => walk(start, seed, null, retain), 'backward')
+  // A graph that is kept is gone through again: the pass goes on.
+  if (!retain) hostEffect(endPass)
 }
 
 /**
@@ -31,6 +35,7 @@ export function gradientsOf(root: Tensor, targets: readonly Node[], createGraph:
   const seed = seedOf('grad', root, undefined)
   const found = new Map<Node, Tensor | null>(targets.map((t) => [t, null]))
   withRecording(createGraph && recording(), () => walk(start, seed, found, createGraph), 'grad')
+  if (!createGraph) hostEffect(endPass)
   // The walk keeps what it hands out beyond every scope; here it belongs to whoever asked, like any result.
   for (const gradient of found.values()) if (gradient !== null) currentScope()?.push(gradient)
   return targets.map((t) => found.get(t) ?? null)

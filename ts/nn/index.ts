@@ -15,7 +15,10 @@ export {
   Softplus,
   Tanh,
 } from './activation.ts'
+export { MultiHeadAttention, type MultiHeadAttentionOptions, type MultiHeadMasks } from './attention.ts'
 export { BatchNorm, type BatchNormLayerOptions } from './batch-norm.ts'
+export { Dropout } from './dropout.ts'
+export { Embedding, type EmbeddingLayerOptions } from './embedding.ts'
 export { Linear, type LinearLayerOptions } from './linear.ts'
 export { Module, type StateDict, type StateEntry } from './module.ts'
 export {

@@ -153,12 +153,7 @@ export function rand(shape: Shape, options: CreationOptions = {}): Tensor {
 /** Normal with mean 0 and variance 1, from the generator that `manualSeed` sets. Drawn on the host. */
 export function randn(shape: Shape, options: CreationOptions = {}): Tensor {
   return drawn('randn', shape, options, (data) => {
-    const random = new Philox({ site: SITES.user, draw: nextDraw(SITES.user) })
-    for (let i = 0; i < data.length; i += 2) {
-      const [a, b] = random.normals()
-      data[i] = a
-      if (i + 1 < data.length) data[i + 1] = b
-    }
+    fillNormal(data, new Philox({ site: SITES.user, draw: nextDraw(SITES.user) }))
   })
 }
 
@@ -170,6 +165,28 @@ export function initUniform(shape: Shape, bound: number, options: CreationOption
     const random = new Philox({ site: SITES.init, draw: nextDraw(SITES.init) })
     for (let i = 0; i < data.length; i++) data[i] = (2 * random.uniform() - 1) * bound
   })
+}
+
+/**
+ * @internal Parameters drawn from the normal distribution of mean 0 and variance 1, from the generator of initialisations.
+ *
+ * @param zero which slices along axis 0 are 0
+ */
+export function initNormal(shape: Shape, options: CreationOptions, zero: (i: number) => boolean): Tensor {
+  return drawn('init', shape, options, (data) => {
+    const random = new Philox({ site: SITES.init, draw: nextDraw(SITES.init) })
+    fillNormal(data, random)
+    const inner = numel(shape.slice(1))
+    for (let i = 0; i < shape[0]!; i++) if (zero(i)) data.fill(0, i * inner, (i + 1) * inner)
+  })
+}
+
+function fillNormal(data: TypedArray, random: Philox): void {
+  for (let i = 0; i < data.length; i += 2) {
+    const [a, b] = random.normals()
+    data[i] = a
+    if (i + 1 < data.length) data[i + 1] = b
+  }
 }
 
 /** A compiled function draws anew in each run. */

@@ -9,6 +9,7 @@ import * as activation from './activation.ts'
 import * as aggregate from './aggregate.ts'
 import * as arrange from './arrange.ts'
 import * as batchNorm from './batch-norm.ts'
+import * as dropout from './dropout.ts'
 import * as elementwise from './elementwise.ts'
 import * as gather from './gather.ts'
 import * as linear from './linear.ts'
@@ -23,6 +24,7 @@ type Operations = typeof activation &
   typeof aggregate &
   typeof arrange &
   Pick<typeof batchNorm, 'batchNorm'> &
+  Pick<typeof dropout, 'dropout'> &
   typeof elementwise &
   typeof gather &
   typeof linear &
@@ -42,6 +44,7 @@ const METHODS = [
   'ceil',
   'clip',
   'div',
+  'dropout',
   'elu',
   'equal',
   'erf',
@@ -116,6 +119,7 @@ const operations: Operations = {
   ...aggregate,
   ...arrange,
   ...batchNorm,
+  ...dropout,
   ...elementwise,
   ...gather,
   ...linear,

@@ -1,35 +1,100 @@
-/** Softmax and its logarithm along one axis, forward and backward in one instruction each. */
+/**
+ * Softmax and its logarithm along one axis, forward and backward in one instruction each. With a mask they are made of
+ * others: elements outside the mask are put where no exponential reaches, by selection, and so are their results.
+ */
 
-import { recording, track } from '../autograd/tape.ts'
+import { noGrad, recording, track } from '../autograd/tape.ts'
+import { TilegradError, checkOptions } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
-import { normalizeAxis, numel } from '../shape.ts'
+import { scope } from '../scope.ts'
+import { broadcastsTo, normalizeAxis, numel, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
-import { checkDtypeClass, checkTensor } from './apply.ts'
-import { exp, mul, sub } from './elementwise.ts'
-import { sum } from './reduce.ts'
+import { checkDtypeClass, checkTensor, sharedDevice } from './apply.ts'
+import { exp, mul, sub, where } from './elementwise.ts'
+import { max, sum } from './reduce.ts'
+
+/** Options of {@link softmax} and {@link logSoftmax}. */
+export interface SoftmaxOptions {
+  /**
+   * Bool, broadcast to the shape of x: which elements take part. The others are 0, pass no gradient on and may hold
+   * anything; so a row without any is all 0. Default: all.
+   */
+  readonly mask?: Tensor
+}
 
 /**
  * e^(x − m) / Σ e^(x − m) with m the maximum along `axis`.
  *
  * @param axis default −1, the last
+ * @throws `ERR_DTYPE` unless the mask is bool; `ERR_SHAPE` unless it stretches to the shape of x
+ *
+ * @example
+ * ```ts
+ * import { softmax, tensor } from 'tilegrad'
+ * const x = tensor([[0, 0, NaN], [1, 2, 3]])
+ * const mask = tensor([[true, true, false], [false, false, false]])
+ * console.log(await softmax(x, -1, { mask }).array()) // [[0.5, 0.5, 0], [0, 0, 0]]
+ * ```
  */
-export function softmax(x: Tensor, axis = -1): Tensor {
-  return along('softmax', 'softmaxGrad', x, axis, (dy, y, at) => {
-    const weighted = mul(dy, y)
-    return sub(weighted, mul(y, sum(weighted, at, { keepDims: true })))
-  })
+export function softmax(x: Tensor, axis = -1, options: SoftmaxOptions = {}): Tensor {
+  return within('softmax', x, axis, options, (x, axis) =>
+    along('softmax', 'softmaxGrad', x, axis, (dy, y, at) => {
+      const weighted = mul(dy, y)
+      return sub(weighted, mul(y, sum(weighted, at, { keepDims: true })))
+    }),
+  )
 }
 
 /**
  * x − m − log Σ e^(x − m) with m the maximum along `axis`.
  *
  * @param axis default −1, the last
+ * @throws as {@link softmax}
  */
-export function logSoftmax(x: Tensor, axis = -1): Tensor {
-  return along('logSoftmax', 'logSoftmaxGrad', x, axis, (dy, y, at) =>
-    sub(dy, mul(exp(y), sum(dy, at, { keepDims: true }))),
+export function logSoftmax(x: Tensor, axis = -1, options: SoftmaxOptions = {}): Tensor {
+  return within('logSoftmax', x, axis, options, (x, axis) =>
+    along('logSoftmax', 'logSoftmaxGrad', x, axis, (dy, y, at) =>
+      sub(dy, mul(exp(y), sum(dy, at, { keepDims: true }))),
+    ),
   )
 }
+
+/** Where e^x is 0 in every dtype, when the largest x is 0. */
+const OUT_OF_REACH = -1e4
+
+/** Applies `fn` to the elements within the mask. */
+function within(
+  op: OpcodeName,
+  x: Tensor,
+  axis: number,
+  options: SoftmaxOptions,
+  fn: (x: Tensor, axis: number) => Tensor,
+): Tensor {
+  checkOptions(op, options)
+  const { mask } = options
+  if (mask === undefined) return fn(x, axis)
+  checkTensor(op, 'x', x)
+  checkTensor(op, 'mask', mask)
+  checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
+  if (mask.dtype !== 'bool')
+    throw new TilegradError('ERR_DTYPE', `${op}: the mask is ${mask.dtype}, not bool; cast('bool') it`)
+  sharedDevice(op, x, mask)
+  if (!broadcastsTo(mask.shape, x.shape))
+    throw new TilegradError(
+      'ERR_SHAPE',
+      `${op}: mask ${showShape(mask.shape)} does not stretch to ${showShape(x.shape)}`,
+    )
+  const at = normalizeAxis(op, axis, x.shape.length)
+  if (x.size === 0) return fn(x, at)
+  return scope(() => {
+    // No finite logit lies below this, however low those within the mask are.
+    const lowest = x.dtype === 'f64' ? -Number.MAX_VALUE : -LARGEST_F32
+    const highest = noGrad(() => max(where(mask, x, lowest), at, { keepDims: true }))
+    return where(mask, fn(where(mask, sub(x, highest), OUT_OF_REACH), at), 0)
+  })
+}
+
+const LARGEST_F32 = (2 - 2 ** -23) * 2 ** 127
 
 function along(
   op: OpcodeName,

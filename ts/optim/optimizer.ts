@@ -5,6 +5,7 @@
 
 import { TilegradError, expected, show } from '../errors.ts'
 import { hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
+import { endWindow } from '../random-site.ts'
 import type { Tensor } from '../tensor.ts'
 import {
   type GroupOptions,
@@ -119,6 +120,7 @@ export abstract class Optimizer<Options extends GroupOptions = GroupOptions> {
       takeBack(() => (this.#step = step))
     })
     for (const update of updates) update(gate.scale?.value ?? null, gate.ok?.value ?? null)
+    hostEffect(endWindow)
   }
 
   /** Drops the gradients of all parameters. */

@@ -333,6 +333,18 @@ export const OPCODES = {
     attributes: ['u32', 'scalar', 'scalar', 'scalar', 'scalar', 'scalar'],
     dtypes: 'float',
   },
+  /**
+   * x where (w >> 8) ≥ threshold, times the scale, else 0; w are the words that `uniform` makes its numbers of. Applied to
+   * dy it is its own gradient. Attributes inner, threshold (at most 2²⁴), scale, then as `uniform` from seed low on.
+   */
+  dropout: {
+    code: 161,
+    family: 'random',
+    inputs: 1,
+    outputs: 1,
+    attributes: ['u32', 'u32', 'f64', 'scalar', 'scalar', 'scalar', 'scalar', 'scalar'],
+    dtypes: 'float',
+  },
 
   // Normalisation of rows. x is [outer, groups, channels, inner] (groups and inner are 1 where they are no attributes),
   // a row is channels · inner neighbours of it; weight and bias have groups · channels elements in any shape.

@@ -49,6 +49,7 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   require: ['reason'],
   sgd: ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'segments'],
   uniform: ['inner', 'seedLow', 'seedHigh', 'site', 'draw', 'rowBase'],
+  dropout: ['inner', 'threshold', 'scale', 'seedLow', 'seedHigh', 'site', 'draw', 'rowBase'],
   adam: ['lr', 'beta1', 'beta2', 'eps', 'weightDecay', 'decoupled', 'segments'],
   rmsprop: ['lr', 'alpha', 'eps', 'weightDecay', 'momentum', 'segments'],
   ema: ['weight', 'segments'],

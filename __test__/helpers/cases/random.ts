@@ -1,12 +1,12 @@
 /** The rows of random numbers: against the generator as it stands, word by word, in `ts/random.ts`. */
 
-import { manualSeed, rand } from '../../../ts/index.ts'
+import { dropout, manualSeed, rand } from '../../../ts/index.ts'
 import type { OpcodeName } from '../../../ts/program/opcodes.ts'
 import { Philox, SITES } from '../../../ts/random.ts'
 import type { Shape } from '../../../ts/shape.ts'
 import { Tensor } from '../../../ts/tensor.ts'
 import type { Device, Dtype } from '../../../ts/index.ts'
-import { SIZES, array, count } from '../data.ts'
+import { type Data, SIZES, array, count, random } from '../data.ts'
 import { type Case, EXACT, type Row } from './case.ts'
 
 /** What an instruction draws from. */
@@ -78,4 +78,72 @@ const UNIFORM: Row = {
   ],
 }
 
-export const RANDOM = { uniform: UNIFORM } as const satisfies Readonly<Partial<Record<OpcodeName, Row>>>
+/** One `dropout` instruction with rows of `inner` elements. */
+export function drop(x: Tensor, inner: number, p: number, drawn: Drawn): Tensor {
+  const { seed, site, draw, rowBase } = drawn
+  const scale = p === 1 ? 0 : 1 / (1 - p)
+  const attributes = [inner, Math.ceil(p * 2 ** 24), scale, ...seed, site, draw, rowBase]
+  return new Tensor(
+    x.device,
+    x.device.recorder.emit('dropout', [x.value], { dtype: x.dtype, shape: x.shape }, attributes),
+  )
+}
+
+/** What is left of x. */
+function left(x: Data, inner: number, p: number, drawn: Drawn): Data {
+  const uniform = uniforms('f64', x.shape, inner, drawn)([]) as Data
+  const scale = x.dtype === 'f32' ? Math.fround(1 / (1 - p)) : 1 / (1 - p)
+  return array(
+    x.dtype,
+    x.shape,
+    [...x.values].map((v, i) => (uniform.values[i]! >= p ? v * scale : 0)),
+  )
+}
+
+const DROPOUT: Row = {
+  api: ['dropout', 'nn.Dropout'],
+  tolerance: EXACT,
+  gradient: 'smooth',
+  cases: (dtype) => [
+    ...SIZES.map((size): Case => {
+      const x = random(dtype, [size])
+      return {
+        title: `a tensor of ${size} elements through the function`,
+        inputs: [x],
+        run([x]) {
+          manualSeed(9)
+          return dropout(x!, { p: 0.3 })
+        },
+        want: ([x]) => left(x!, size, 0.3, { seed: [9, 0], site: 0xffff, draw: 0, rowBase: 0 }),
+        grad: size > 0 && size < 20,
+      }
+    }),
+    ...ROWS.flatMap(([shape, inner, drawn], i): Case[] => {
+      const p = [0.5, 0.1, 2 ** -24, 1 - 2 ** -24, 0.9][i % 5]!
+      return [
+        {
+          title: `rows of ${inner} in [${shape.join(', ')}], p ${p}`,
+          inputs: [random(dtype, shape)],
+          run: ([x]) => drop(x!, inner, p, drawn),
+          want: ([x]) => left(x!, inner, p, drawn),
+        },
+      ]
+    }),
+    {
+      title: 'nothing is left with p 1, of infinities and NaN either',
+      inputs: [array(dtype, [2, 3], [1, NaN, Infinity, -Infinity, -0, 5])],
+      run: ([x]) => dropout(x!, { p: 1 }),
+      want: () => array(dtype, [2, 3], [0, 0, 0, 0, 0, 0]),
+    },
+    {
+      title: 'everything is left with p 0, and outside training',
+      inputs: [random(dtype, [3, 5])],
+      run: ([x]) => [dropout(x!, { p: 0 }), dropout(x!, { p: 1, training: false })],
+      want: ([x]) => [x!, x!],
+    },
+  ],
+}
+
+export const RANDOM = { uniform: UNIFORM, dropout: DROPOUT } as const satisfies Readonly<
+  Partial<Record<OpcodeName, Row>>
+>

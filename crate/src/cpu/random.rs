@@ -1,4 +1,4 @@
-//! Uniform random numbers: Philox 4x32-10 (Salmon et al., 2011), a function of a key and a counter. An element depends on
+//! Uniform random numbers, and dropout, which keeps an element by such a number: Philox 4x32-10 (Salmon et al., 2011), a function of a key and a counter. An element depends on
 //! its row and its place in the row alone, so threads and instruction sets change nothing, and a part of the rows has the
 //! numbers that it has in the whole. The interpreter and the GPU compute the same bits.
 //!
@@ -6,7 +6,7 @@
 
 use super::Cpu;
 use super::share::Shared;
-use crate::program::op::Uniform;
+use crate::program::op::{Dropout, Uniform};
 
 /// Multipliers of a round, and what is added to the key after it.
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
@@ -49,6 +49,35 @@ pub fn whole(scalars: &[f64], index: u32) -> u32 {
 
 /// Rows of `inner` numbers in [0, 1), multiples of 2⁻²⁴.
 pub fn uniform(cpu: &Cpu, inner: usize, stream: Stream, out: &mut [f32]) {
+    by_blocks(cpu, inner, out, &|first, _, own| {
+        crate::dispatch!(
+            cpu.isa,
+            fill(stream: Stream = stream, inner: usize = inner, first: usize = first, out: &mut [f32] = own)
+        );
+    });
+}
+
+/// x, times a scale, where its number is at least a threshold, else 0, whatever x is.
+pub fn dropout(cpu: &Cpu, rule: &Dropout, stream: Stream, x: &[f32], out: &mut [f32]) {
+    let (inner, threshold, scale) = (rule.of.inner as usize, rule.threshold, rule.scale as f32);
+    by_blocks(cpu, inner, out, &|first, start, own| {
+        let from = &x[start..start + own.len()];
+        crate::dispatch!(
+            cpu.isa,
+            leave_out(
+                stream: Stream = stream,
+                inner: usize = inner,
+                first: usize = first,
+                rule: (u32, f32) = (threshold, scale),
+                x: &[f32] = from,
+                out: &mut [f32] = own,
+            )
+        );
+    });
+}
+
+/// Cuts rows of `inner` numbers into whole blocks: calls `body` with the first block, its place and the elements.
+fn by_blocks(cpu: &Cpu, inner: usize, out: &mut [f32], body: &(dyn Fn(usize, usize, &mut [f32]) + Sync)) {
     if out.is_empty() {
         return;
     }
@@ -61,21 +90,44 @@ pub fn uniform(cpu: &Cpu, inner: usize, stream: Stream, out: &mut [f32]) {
     cpu.ranges(tasks, blocks, &|range| {
         // SAFETY: the ranges are disjoint, and so are the elements of their blocks.
         let own = unsafe { out.part(start(range.start)..start(range.end)) };
-        crate::dispatch!(
-            cpu.isa,
-            fill(stream: Stream = stream, inner: usize = inner, first: usize = range.start, out: &mut [f32] = own)
-        );
+        body(range.start, start(range.start), own);
     });
 }
 
 /// Writes whole blocks from block `first` of all rows on.
 #[inline(always)]
 fn fill<const FMA: bool>(stream: Stream, inner: usize, first: usize, out: &mut [f32]) {
+    walk(stream, inner, first, out.len(), |at, words| {
+        for (number, word) in out[at..].iter_mut().zip(words) {
+            *number = (word >> 8).cast_signed() as f32 * (1.0 / 16_777_216.0);
+        }
+    });
+}
+
+/// The same for what is left of x.
+#[inline(always)]
+fn leave_out<const FMA: bool>(
+    stream: Stream,
+    inner: usize,
+    first: usize,
+    (threshold, scale): (u32, f32),
+    x: &[f32],
+    out: &mut [f32],
+) {
+    walk(stream, inner, first, out.len(), |at, words| {
+        for ((to, from), word) in out[at..].iter_mut().zip(&x[at..]).zip(words) {
+            *to = if word >> 8 >= threshold { from * scale } else { 0.0 };
+        }
+    });
+}
+
+/// Calls `put` with the words of `length` elements from block `first` of all rows on, in stretches and with their place.
+#[inline(always)]
+fn walk(stream: Stream, inner: usize, first: usize, length: usize, mut put: impl FnMut(usize, &[u32])) {
     let per_row = inner.div_ceil(4);
     let (mut row, mut block) = (first / per_row, first % per_row);
-    let mut rest = out;
-    while !rest.is_empty() {
-        let left = rest.len();
+    let mut at = 0;
+    while at < length {
         let (mut blocks, mut rows, mut lengths) = ([0; LANES], [0; LANES], [4; LANES]);
         for ((to, of), length) in blocks.iter_mut().zip(&mut rows).zip(&mut lengths) {
             *to = block as u32;
@@ -87,27 +139,26 @@ fn fill<const FMA: bool>(stream: Stream, inner: usize, first: usize, out: &mut [
             }
         }
         let words = philox([blocks, rows, [stream.site; LANES], [stream.draw; LANES]], stream.key);
-        let mut numbers = [[0.0; 4]; LANES];
+        let mut together = [[0; 4]; LANES];
         for (lane, words) in words.iter().enumerate() {
-            for (number, word) in numbers.iter_mut().zip(words) {
-                number[lane] = (word >> 8).cast_signed() as f32 * (1.0 / 16_777_216.0);
+            for (block, word) in together.iter_mut().zip(words) {
+                block[lane] = *word;
             }
         }
         if lengths == [4; LANES] {
             // A task may end inside the lanes.
-            let together = numbers.as_flattened();
-            let (now, later) = std::mem::take(&mut rest).split_at_mut(together.len().min(left));
-            now.copy_from_slice(&together[..now.len()]);
-            rest = later;
+            let words = together.as_flattened();
+            let count = words.len().min(length - at);
+            put(at, &words[..count]);
+            at += count;
             continue;
         }
-        for (number, length) in numbers.iter().zip(lengths) {
-            let (now, later) = std::mem::take(&mut rest).split_at_mut(length);
-            now.copy_from_slice(&number[..length]);
-            rest = later;
-            if rest.is_empty() {
+        for (words, count) in together.iter().zip(lengths) {
+            if at == length {
                 return;
             }
+            put(at, &words[..count]);
+            at += count;
         }
     }
 }
@@ -184,6 +235,32 @@ mod tests {
                     let mut out = vec![f32::NAN; inner * rows];
                     uniform(&cpu, inner, STREAM, &mut out);
                     assert!(out == expected(inner, rows, STREAM), "{rows} rows of {inner}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_keeps_what_has_a_high_enough_number() {
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let cpu = Cpu { isa, pool: Pool::new(threads).unwrap() };
+                for (inner, rows) in
+                    [(0, 3), (1, 1), (1, 131), (3, 17), (4, 5), (64, 9), (65, 33), (70_001, 13), (33, 30_011)]
+                {
+                    let numbers = expected(inner, rows, STREAM);
+                    // What is left out may be anything.
+                    let x: Vec<f32> =
+                        (0..inner * rows).map(|i| if numbers[i] < 0.25 { f32::NAN } else { i as f32 }).collect();
+                    for (threshold, scale) in [(1 << 22, 4.0 / 3.0), (1 << 24, 0.0), (3 << 22, 4.0)] {
+                        let of = Uniform { inner: inner as u32, seed: [0; 2], site: 0, draw: 0, row_base: 0 };
+                        let rule = Dropout { of, threshold, scale };
+                        let mut out = vec![f32::NAN; x.len()];
+                        dropout(&cpu, &rule, STREAM, &x, &mut out);
+                        let least = threshold as f32 / 16_777_216.0;
+                        let left = |i: usize| if numbers[i] >= least { x[i] * scale as f32 } else { 0.0 };
+                        assert!((0..x.len()).all(|i| out[i] == left(i)), "{rows} rows of {inner}, {threshold}");
+                    }
                 }
             }
         }

@@ -58,7 +58,7 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
         | Op::CrossEntropyGrad { .. }
         | Op::WeightedCrossEntropy(_)
         | Op::WeightedCrossEntropyGrad(_) => 600 * inputs,
-        Op::Uniform(_) => UNIFORM * outputs,
+        Op::Uniform(_) | Op::Dropout(_) => UNIFORM * outputs,
         // Three passes over what lies in the cache.
         Op::Norm { .. } | Op::NormGrad { .. } => 100 * inputs,
         // Reading along the wrong axis costs a cache line per element.

@@ -3,8 +3,8 @@
 //! [`validate`](super::validate)'s question.
 
 use super::op::{
-    Adam, BatchNormOp, BinaryOp, Channels, ElementOp, Ema, Middle, NormKind, NormRows, Op, Reason, ReduceOp, Rmsprop,
-    RunningUpdate, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
+    Adam, BatchNormOp, BinaryOp, Channels, Dropout, ElementOp, Ema, Middle, NormKind, NormRows, Op, Reason, ReduceOp,
+    Rmsprop, RunningUpdate, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
 };
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
@@ -19,10 +19,10 @@ pub(super) enum Attribute<'a> {
     U32s(&'a [u32]),
 }
 
-/// The attributes of one instruction in the order of the table, which never has more than seven.
+/// The attributes of one instruction in the order of the table, which never has more than eight.
 #[derive(Default)]
 pub(super) struct Attributes<'a> {
-    values: [Option<Attribute<'a>>; 7],
+    values: [Option<Attribute<'a>>; 8],
     length: usize,
 }
 
@@ -158,6 +158,17 @@ impl<'a> Attributes<'a> {
         Ok(Smoothed { ignore_index: self.word(0)?.cast_signed(), smoothing })
     }
 
+    /// Attribute 0 is the size of a row; the scalars stand from `first` on.
+    fn uniform(&self, first: usize) -> Checked<Uniform> {
+        Ok(Uniform {
+            inner: self.word(0)?,
+            seed: [self.scalar(first)?, self.scalar(first + 1)?],
+            site: self.scalar(first + 2)?,
+            draw: self.scalar(first + 3)?,
+            row_base: self.scalar(first + 4)?,
+        })
+    }
+
     fn parameters(&self) -> Checked<[f64; 2]> {
         let mut parameters = [0.0; 2];
         for (i, parameter) in parameters.iter_mut().enumerate().take(self.length) {
@@ -228,13 +239,8 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
             segments: a.segments(5)?,
         }),
         "ema" => Op::Ema(Ema { weight: a.scalar(0)?, segments: a.segments(1)? }),
-        "uniform" => Op::Uniform(Uniform {
-            inner: a.word(0)?,
-            seed: [a.scalar(1)?, a.scalar(2)?],
-            site: a.scalar(3)?,
-            draw: a.scalar(4)?,
-            row_base: a.scalar(5)?,
-        }),
+        "uniform" => Op::Uniform(a.uniform(1)?),
+        "dropout" => Op::Dropout(Dropout { of: a.uniform(3)?, threshold: a.word(1)?, scale: a.float(2)? }),
         "layerNorm" => a.norm(NormKind::Layer)?,
         "layerNormGrad" => a.norm_grad(NormKind::Layer)?,
         "groupNorm" => a.norm(NormKind::Group)?,

@@ -135,6 +135,8 @@ pub enum Op {
     Ema(Ema),
     /// Uniform numbers in [0, 1) from a counter.
     Uniform(Uniform),
+    /// `[x]`: x where a random number is high enough, else 0.
+    Dropout(Dropout),
     /// `[x, weight?, bias?]` → y, the means where rows are centred, the scales 1/√(variance + eps).
     Norm {
         /// How the operand is seen.
@@ -504,6 +506,17 @@ pub struct RunningUpdate {
     pub cumulative: bool,
     /// The variance taken in is M2/(count − 1).
     pub unbiased: bool,
+}
+
+/// What is left of rows of elements. Applied to dy it is its own gradient.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Dropout {
+    /// The random numbers, one for each element.
+    pub of: Uniform,
+    /// An element stays if its number is at least this times 2⁻²⁴; at most 2²⁴.
+    pub threshold: u32,
+    /// What is left is multiplied by this.
+    pub scale: f64,
 }
 
 /// Rows of random numbers. The scalars carry whole numbers of 32 bits.

@@ -1,7 +1,9 @@
 //! Programs as text, for people: `%3: f32[32,512] = linear %0, %1, %2 {activation: relu, saveZ: 0}`. Scalars of the run
 //! are `$0`, `$1`, …; an absent operand is `none`.
 
-use super::op::{BatchNormOp, Channels, ElementOp, Middle, NormKind, NormRows, Op, ReduceOp, Segment, Wanted};
+use super::op::{
+    BatchNormOp, Channels, Dropout, ElementOp, Middle, NormKind, NormRows, Op, ReduceOp, Segment, Uniform, Wanted,
+};
 use super::{Instruction, Program};
 use crate::cpu::activation::Activation;
 use std::fmt;
@@ -109,9 +111,10 @@ fn values(op: &Op) -> Vec<String> {
         ],
         Op::Ema(rule) => vec![scalar(rule.weight), segments(&rule.segments)],
         Op::BatchNorm(op) => batch_norm(*op),
-        Op::Uniform(of) => {
-            let scalars = [of.seed[0], of.seed[1], of.site, of.draw, of.row_base].map(scalar);
-            [of.inner.to_string()].into_iter().chain(scalars).collect()
+        Op::Uniform(of) => [of.inner.to_string()].into_iter().chain(counter(of)).collect(),
+        Op::Dropout(Dropout { of, threshold, scale }) => {
+            let numbers = [of.inner.to_string(), threshold.to_string(), scale.to_string()];
+            numbers.into_iter().chain(counter(of)).collect()
         }
     }
 }
@@ -137,6 +140,10 @@ fn element(op: ElementOp) -> Vec<String> {
         }
         ElementOp::Expand | ElementOp::Cast | ElementOp::Unary(_) | ElementOp::Binary(_) | ElementOp::Where => vec![],
     }
+}
+
+fn counter(of: &Uniform) -> [String; 5] {
+    [of.seed[0], of.seed[1], of.site, of.draw, of.row_base].map(scalar)
 }
 
 fn middle(axes: Middle) -> Vec<String> {

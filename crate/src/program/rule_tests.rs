@@ -679,6 +679,43 @@ fn random_numbers_come_in_whole_rows() {
 }
 
 #[test]
+fn dropout_is_like_its_operand_and_has_whole_rows() {
+    let dropout = |w: &mut Writer, from: &[u32], to: &[u32], inner, threshold| {
+        let scalars: [A; 5] = std::array::from_fn(|i| A::W(i as u32));
+        let x = w.input(F32, from);
+        w.op("dropout", &[(F32, to)], &[x], &[&[A::W(inner), A::W(threshold), A::F(2.0)][..], &scalars].concat())
+    };
+    let program = accepted(|w| {
+        dropout(w, &[6, 4], &[6, 4], 4, 1 << 23);
+        dropout(w, &[], &[], 1, 0);
+        dropout(w, &[4, 0], &[4, 0], 0, 1 << 24);
+    });
+    assert_eq!(
+        program.line(1),
+        "%1: f32[6,4] = dropout %0 {inner: 4, threshold: 8388608, scale: 2, seedLow: $0, seedHigh: $1, site: $2, \
+         draw: $3, rowBase: $4}"
+    );
+    refused!(
+        |w| {
+            dropout(w, &[6, 4], &[6, 4], 5, 1);
+        },
+        "24 elements are no rows of 5"
+    );
+    refused!(
+        |w| {
+            dropout(w, &[6, 4], &[4, 6], 4, 1);
+        },
+        "output 0 is declared f32[4,6] and is f32[6,4]"
+    );
+    refused!(
+        |w| {
+            dropout(w, &[6, 4], &[6, 4], 4, (1 << 24) + 1);
+        },
+        "the threshold is 16777217, above 2^24"
+    );
+}
+
+#[test]
 fn batch_normalisation_fits() {
     const X: &[u32] = &[2, 3, 4];
     const C: &[u32] = &[3];

@@ -121,6 +121,16 @@ const NORM_GRAD: Attributes = &[("outer", U32), ("channels", U32), ("wanted", U3
 const GROUPS: Attributes = &[("outer", U32), ("groups", U32), ("channels", U32), ("inner", U32), ("eps", F64)];
 const GROUPS_GRAD: Attributes = &[("outer", U32), ("groups", U32), ("channels", U32), ("inner", U32), ("wanted", U32)];
 const CHANNELS: Attributes = &[("outer", U32), ("channels", U32), ("inner", U32)];
+const DROPOUT: Attributes = &[
+    ("inner", U32),
+    ("threshold", U32),
+    ("scale", F64),
+    ("seedLow", Scalar),
+    ("seedHigh", Scalar),
+    ("site", Scalar),
+    ("draw", Scalar),
+    ("rowBase", Scalar),
+];
 const SOFTPLUS: Attributes = &[("beta", F64), ("threshold", F64)];
 
 /// Every instruction, by ascending number.
@@ -266,6 +276,7 @@ pub static OPCODES: &[Opcode] = &[
     ),
     row(156, "ema", Family::Optim, (5, MANY), (0, 0), &[("weight", Scalar), ("segments", U32s)], Float, &[0, 1]),
     fixed(160, "uniform", Family::Random, 0, 1, UNIFORM, Float),
+    fixed(161, "dropout", Family::Random, 1, 1, DROPOUT, Float),
     fixed(168, "layerNorm", Family::Norm, 3, 3, NORM, Float),
     row(169, "layerNormGrad", Family::Norm, (5, 5), (1, 3), NORM_GRAD, Float, &[]),
     fixed(170, "groupNorm", Family::Norm, 3, 3, GROUPS, Float),

@@ -133,7 +133,7 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
     for _ in 0..length {
         let x = any(random, &writer, F32);
         let dims = writer.dims(x);
-        match random.below(28) {
+        match random.below(29) {
             0..=6 => random_element(random, &mut writer, x),
             7 => random_view(random, &mut writer, x),
             8 => random_reduce(random, &mut writer, x),
@@ -167,6 +167,12 @@ pub(crate) fn random_program(random: &mut Random, length: u32) -> Writer {
             }
             22 => random_batch_norm(random, &mut writer, x),
             23 | 24 => random_norm(random, &mut writer, x),
+            25 => {
+                let inner = A::W(dims.iter().skip(1).product());
+                let scalars: [A; 5] = std::array::from_fn(|_| writer.scalar());
+                let numbers = [inner, A::W(random.below((1 << 24) + 1)), A::F(1.5)];
+                writer.like("dropout", &[x], &[&numbers[..], &scalars].concat());
+            }
             _ => {
                 writer.like("relu", &[x], &[]);
             }

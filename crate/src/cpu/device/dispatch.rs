@@ -12,7 +12,7 @@ use crate::cpu::gather::{Axis, BadIndex, gather, scatter_add};
 use crate::cpu::loss::{self, Weights, cross_entropy, cross_entropy_grad};
 use crate::cpu::norm::{Affine, NormGradients, Normalized, Saved, norm, norm_grad};
 use crate::cpu::optim::{Gate, adam, ema, rmsprop, sgd, squared_norm};
-use crate::cpu::random::{Stream, uniform};
+use crate::cpu::random::{Stream, dropout, uniform};
 use crate::cpu::reduce::{reduce, reduce_computed};
 use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
 use crate::cpu::softmax::{softmax, softmax_grad};
@@ -110,6 +110,10 @@ impl Engine {
             Op::Uniform(of) => uniform(cpu, of.inner as usize, Stream::of(of, &frame.scalars), on.output(0)?),
             Op::Norm { rows, eps } => normalize(cpu, on, *rows, *eps)?,
             Op::NormGrad { rows, wanted } => normalize_grad(cpu, on, *rows, *wanted)?,
+            Op::Dropout(rule) => {
+                let stream = Stream::of(&rule.of, &frame.scalars);
+                dropout(cpu, rule, stream, on.input(0)?, on.output(0)?);
+            }
             Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
                 return Err(Error::Internal(format!("{:?} is no kernel", kernel.op)));
             }

@@ -89,6 +89,11 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
             let attributes = [A::W(3), A::W(0), A::W(1), A::W(0), A::W(1), A::W(0)];
             Some((program(&[], |w, _| vec![w.op(row.name, &[(F32, X)], &[], &attributes)]), 2))
         }
+        (_, "dropout") => {
+            let scalars = [A::W(0), A::W(1), A::W(0), A::W(1), A::W(0)];
+            let attributes = [&[A::W(3), A::W(1 << 23), A::F(2.0)][..], &scalars].concat();
+            Some((program(&[(F32, X)], |w, x| vec![w.op(row.name, &[(F32, X)], x, &attributes)]), 2))
+        }
         _ => None,
     }
 }

@@ -152,6 +152,7 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::Ema(rule) => optim::ema(kernel, rule, target),
         Op::BatchNorm(op) => batch_norm::prepare(kernel, *op, target),
         Op::Uniform(of) => random::uniform(kernel, of, target),
+        Op::Dropout(rule) => random::dropout(kernel, rule, target),
         Op::Norm { rows, eps } => norm::forward(kernel, *rows, *eps, target),
         Op::NormGrad { rows, wanted } => norm::backward(kernel, *rows, *wanted, target),
         Op::Input { .. } | Op::Output { .. } | Op::View { .. } | Op::Element(_) => {
