@@ -80,9 +80,10 @@ function section(family: OpcodeFamily): string[] {
 function compositions(): string[] {
   const recorded = new Set(OPS.flatMap((op) => CASES[op].api))
   const methods = Object.keys(tilegrad).filter(
-    // What takes a list of tensors is no method of one.
+    // What takes a list of tensors, or several alike, is no method of one.
     (name) =>
-      (name in tilegrad.Tensor.prototype || name === 'stack') && typeof Reflect.get(tilegrad, name) === 'function',
+      (name in tilegrad.Tensor.prototype || ['embedding', 'scaledDotProductAttention', 'stack'].includes(name)) &&
+      typeof Reflect.get(tilegrad, name) === 'function',
   )
   const losses = Object.keys(tilegrad.nn)
     .filter((name) => /^[a-z]/.test(name))
