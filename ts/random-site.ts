@@ -7,7 +7,7 @@
  * - a *window* ends with a step of an optimiser: then rows begin at 0 again, and the *draw* counts one up.
  *
  * So the passes of a window see the masks of one pass over the joined batch. All of it is counted by host effects: compiled
- * functions count in each run. docs/adr/0021 has the reasons.
+ * functions count in each run. docs/adr/0020 has the reasons.
  */
 
 import { TilegradError, expected, show } from './errors.ts'
