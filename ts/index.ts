@@ -100,6 +100,7 @@ export {
   rmsNorm,
 } from './ops/norm.ts'
 export { type Axis, type ReduceOptions, argmax, argmin, max, mean, min, sum, variance } from './ops/reduce.ts'
+export { type ScanOptions, cumprod, cumsum, prod } from './ops/scan.ts'
 export { concat, expand, pad, reshape, slice, transpose } from './ops/shape.ts'
 export { type SoftmaxOptions, logSoftmax, softmax } from './ops/softmax.ts'
 export {

@@ -16,6 +16,7 @@ import * as linear from './linear.ts'
 import * as matmul from './matmul.ts'
 import * as norm from './norm.ts'
 import * as reduce from './reduce.ts'
+import * as scan from './scan.ts'
 import * as shape from './shape.ts'
 import * as softmax from './softmax.ts'
 
@@ -31,6 +32,7 @@ type Operations = typeof activation &
   typeof matmul &
   typeof norm &
   typeof reduce &
+  typeof scan &
   typeof shape &
   typeof softmax
 
@@ -43,6 +45,8 @@ const METHODS = [
   'cast',
   'ceil',
   'clip',
+  'cumprod',
+  'cumsum',
   'div',
   'dropout',
   'elu',
@@ -84,6 +88,7 @@ const METHODS = [
   'oneHot',
   'pad',
   'pow',
+  'prod',
   'reciprocal',
   'relu',
   'reshape',
@@ -126,6 +131,7 @@ const operations: Operations = {
   ...matmul,
   ...norm,
   ...reduce,
+  ...scan,
   ...shape,
   ...softmax,
 }

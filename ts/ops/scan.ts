@@ -1,0 +1,170 @@
+/**
+ * Products over axes, and running sums and products along one. All are compositions of elementwise work and moves over
+ * [outer, count, inner]: a tree of neighbours for `prod`, doubling distances for the running ones. Which elements meet in
+ * which order follows from their positions alone, so what is appended changes no earlier bit, and a row has the bits it
+ * has alone. No gradient here divides by an element: zeros need no care. Sums over axes are in `reduce.ts`.
+ */
+
+import { noGrad, track } from '../autograd/tape.ts'
+import { checkOptions, expected } from '../errors.ts'
+import { scope } from '../scope.ts'
+import { normalizeAxes, normalizeAxis, numel } from '../shape.ts'
+import type { Tensor } from '../tensor.ts'
+import { checkDtypeClass, checkTensor } from './apply.ts'
+import { full } from './creation.ts'
+import { add, mul } from './elementwise.ts'
+import type { Axis, ReduceOptions } from './reduce.ts'
+import { concat, pad, reshape, slice, transpose } from './shape.ts'
+
+/** Options of {@link cumsum} and {@link cumprod}. */
+export interface ScanOptions {
+  /** From the last element to the first. Default false. */
+  readonly reverse?: boolean
+  /** Each result leaves out the element at its own place, so that the first one is of nothing. Default false. */
+  readonly exclusive?: boolean
+}
+
+/**
+ * Product over `axis` (default: all). The product of nothing is 1; i32 wraps around.
+ *
+ * The gradient of an element is the product of the others, right where some of them are 0, and has derivatives itself.
+ *
+ * @example
+ * ```ts
+ * import { prod, tensor } from 'tilegrad'
+ * const x = tensor([[1, 2, 3], [4, 0, 6]])
+ * console.log(await prod(x, 1).array(), await x.prod(0, { keepDims: true }).array()) // [6, 0] [[4, 0, 18]]
+ * ```
+ */
+export function prod(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
+  checkTensor('prod', 'x', x)
+  checkOptions('prod', options)
+  checkDtypeClass('prod', 'number', x.dtype)
+  const axes = normalizeAxes('prod', axis, x.shape.length)
+  const shape = options.keepDims
+    ? x.shape.map((d, i) => (axes.includes(i) ? 1 : d))
+    : x.shape.filter((_, i) => !axes.includes(i))
+  const rest = x.shape.map((_, i) => i).filter((i) => !axes.includes(i))
+  return scope(() => {
+    const first = axes[0] ?? x.shape.length
+    const sideBySide = axes.every((a, i) => a === first + i)
+    const outer = numel(sideBySide ? x.shape.slice(0, first) : rest.map((a) => x.shape[a]!))
+    const inner = sideBySide ? numel(x.shape.slice(first + axes.length)) : 1
+    let count = axes.reduce((n, a) => n * x.shape[a]!, 1)
+    let y = reshape(sideBySide ? x : transpose(x, [...rest, ...axes]), [outer, count, inner])
+    if (count === 0) {
+      // One factor of 1 in an empty axis; what has no element either way stays without.
+      y = pad(
+        y,
+        [
+          [0, 0],
+          [0, 1],
+          [0, 0],
+        ],
+        1,
+      )
+      count = 1
+    }
+    while (count > 1) {
+      const half = Math.ceil(count / 2)
+      // A factor of 1 changes no bit, so an odd last element has a neighbour as well.
+      const even =
+        count === 2 * half
+          ? y
+          : pad(
+              y,
+              [
+                [0, 0],
+                [0, 1],
+                [0, 0],
+              ],
+              1,
+            )
+      const pairs = reshape(even, [outer, half, 2, inner])
+      const size = [outer, half, 1, inner]
+      y = reshape(mul(slice(pairs, [0, 0, 0, 0], size), slice(pairs, [0, 0, 1, 0], size)), [outer, half, inner])
+      count = half
+    }
+    return reshape(y, shape)
+  })
+}
+
+/**
+ * Running sum along an axis: element i is the sum of the elements up to and with i. i32 wraps around.
+ *
+ * @param axis counts from the end where negative
+ * @param options.reverse sums from the end: element i is the sum of i and what follows
+ * @param options.exclusive leaves element i itself out
+ *
+ * @example
+ * ```ts
+ * import { cumsum, tensor } from 'tilegrad'
+ * const x = tensor([1, 2, 3])
+ * console.log(await cumsum(x, 0).array(), await x.cumsum(0, { exclusive: true }).array()) // [1, 3, 6] [0, 1, 3]
+ * ```
+ */
+export function cumsum(x: Tensor, axis: number, options: ScanOptions = {}): Tensor {
+  const { reverse, exclusive } = checkScan('cumsum', x, axis, options)
+  const y = noGrad(() => running(x, normalizeAxis('cumsum', axis, x.shape.length), reverse, exclusive, add, 0))
+  return track(y, 'cumsum', [x], [], (dy) => [cumsum(dy, axis, { reverse: !reverse, exclusive })])
+}
+
+/**
+ * Running product along an axis: element i is the product of the elements up to and with i. i32 wraps around. The
+ * gradient is right where elements are 0.
+ *
+ * @param axis counts from the end where negative
+ * @param options.reverse multiplies from the end: element i is the product of i and what follows
+ * @param options.exclusive leaves element i itself out
+ *
+ * @example
+ * ```ts
+ * import { cumprod, tensor } from 'tilegrad'
+ * const x = tensor([2, 3, 4])
+ * console.log(await cumprod(x, 0).array(), await x.cumprod(0, { reverse: true }).array()) // [2, 6, 24] [24, 12, 4]
+ * ```
+ */
+export function cumprod(x: Tensor, axis: number, options: ScanOptions = {}): Tensor {
+  const { reverse, exclusive } = checkScan('cumprod', x, axis, options)
+  return running(x, normalizeAxis('cumprod', axis, x.shape.length), reverse, exclusive, mul, 1)
+}
+
+function checkScan(op: string, x: Tensor, axis: number, options: ScanOptions): Required<ScanOptions> {
+  checkTensor(op, 'x', x)
+  checkOptions(op, options)
+  checkDtypeClass(op, 'number', x.dtype)
+  normalizeAxis(op, axis, x.shape.length)
+  const { reverse = false, exclusive = false } = options
+  if (typeof reverse !== 'boolean') throw expected(`${op}: reverse`, 'a boolean', reverse)
+  if (typeof exclusive !== 'boolean') throw expected(`${op}: exclusive`, 'a boolean', exclusive)
+  return { reverse, exclusive }
+}
+
+/** After the step of distance d, each element holds the 2·d last ones up to it, or all where there are fewer. */
+function running(
+  x: Tensor,
+  axis: number,
+  reverse: boolean,
+  exclusive: boolean,
+  combine: (a: Tensor, b: Tensor) => Tensor,
+  neutral: number,
+): Tensor {
+  const outer = numel(x.shape.slice(0, axis))
+  const count = x.shape[axis]!
+  const inner = numel(x.shape.slice(axis + 1))
+  const part = (y: Tensor, begin: number, size: number): Tensor => slice(y, [0, begin, 0], [outer, size, inner])
+  return scope(() => {
+    let y = reshape(x, [outer, count, inner])
+    for (let distance = 1; distance < count; distance *= 2) {
+      const left = count - distance
+      const met = combine(part(y, 0, left), part(y, distance, left))
+      // Elements that are complete are copied, not combined with the neutral one: −0 + 0 would lose its sign.
+      y = concat(reverse ? [met, part(y, left, distance)] : [part(y, 0, distance), met], 1)
+    }
+    if (exclusive && count > 0) {
+      const nothing = full([outer, 1, inner], neutral, { device: x.device, dtype: x.dtype })
+      y = concat(reverse ? [part(y, 1, count - 1), nothing] : [nothing, part(y, 0, count - 1)], 1)
+    }
+    return reshape(y, x.shape)
+  })
+}
