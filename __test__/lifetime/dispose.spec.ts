@@ -229,21 +229,31 @@ onFreshDevices('operations that are refused leave nothing behind', async (t, dev
 
 onDevices('a disposed tensor is refused by every method', async (t, device) => {
   const operands: Record<string, (y: Tensor) => unknown[]> = {
+    batchNorm: () => [{ training: true }],
     cast: () => ['i32'],
+    cumprod: () => [0],
+    cumsum: () => [0],
     expand: () => [[2, 2]],
     reshape: () => [[2, 2]],
     gather: () => [tensor([0], { dtype: 'i32', device })],
+    groupNorm: () => [{ groups: 1 }],
+    layerNorm: () => [{ normalizedShape: [2] }],
     linear: (y) => [y],
     matmul: (y) => [y],
     pad: () => [[[0, 0], [1, 0]]], // prettier-ignore
     pow: () => [2],
+    oneHot: () => [3],
+    rmsNorm: () => [{ normalizedShape: [2] }],
     slice: () => [[0, 0]],
+    split: () => [2],
+    unsqueeze: () => [0],
   }
   const binary =
     'add sub mul div maximum minimum equal notEqual greater greaterEqual less lessEqual logicalAnd logicalOr'
   for (const name of binary.split(' ')) operands[name] = (y) => [y]
   const make = (name: string): Tensor => {
     const x = ones([2, 2], { device })
+    if (name === 'oneHot') return x.cast('i32')
     return name.startsWith('logical') ? x.greater(0) : x
   }
   const fields = new Set(['constructor', 'replaceValue', 'alias', 'dispose', 'expire', 'clearGrad', 'backward', 'to', 'data', 'array', 'item']) // prettier-ignore
