@@ -134,7 +134,10 @@ withLosses(
 
 onProcessor('the memory of a GPU that is lost is given back', async (t) => {
   t.timeout(60_000)
-  const child = await run(new URL('children/loss.ts', import.meta.url), { deadlineMs: 55_000 })
+  const child = await run(new URL('children/loss.ts', import.meta.url), {
+    deadlineMs: 55_000,
+    nodeArguments: ['--expose-gc'],
+  })
   endedWith(t, child, { code: 0 })
   const { filled, left } = lastJson(child) as { filled: number; left: number }
   t.log(`${(filled / 2 ** 20).toFixed(0)} MiB before the loss, ${(left / 2 ** 20).toFixed(0)} MiB after it`)
