@@ -211,3 +211,37 @@ onDevices('scale multiplies the gradient before anything else', async (t, device
   }
   t.deepEqual(await values(scaled), await values(plain))
 })
+
+onDevices(
+  'bias corrections keep their digits for betas near 1, in the first step and in the millionth',
+  async (t, device) => {
+    for (const betas of [
+      [0.9, 0.999],
+      [1 - 1e-6, 1 - 1e-7],
+      [0, 1 - 1e-8],
+    ] as const) {
+      // In the first step both corrections cancel what the moments have been multiplied by: it goes by lr, whatever the betas.
+      for (const make of [optim.Adam, optim.AdamW]) {
+        const [moved] = await withUnitGradient(
+          device,
+          0,
+          1,
+          (p) => new make([p], { lr: 0.5, betas, weightDecay: 0 }),
+          -3,
+        )
+        t.true(Math.abs(moved! - 0.5) < 2e-6, `${betas.join()}: ${moved}`)
+      }
+      const p = new Parameter([0], { device })
+      const optimizer = new optim.Adam([p], { lr: 0.5, betas, eps: 0 })
+      const state = await optimizer.stateDict()
+      const arrays = { m: Float32Array.of(0.25), v: Float32Array.of(0.5) }
+      const own = { ...state.groups[0]!.parameters[0]!, step: 999_999, arrays }
+      optimizer.loadStateDict({ ...state, groups: [{ ...state.groups[0]!, parameters: [own] }] })
+      p.grad = tensor([1], { device })
+      optimizer.step()
+      const [m, v] = [0.25, 0.5].map((old, i) => betas[i]! * old + (1 - betas[i]!)) as [number, number]
+      const [c1, c2] = betas.map((beta) => -Math.expm1(1e6 * Math.log(beta))) as [number, number]
+      near(t, await values(p), [-((0.5 / c1) * m) / Math.sqrt(v / c2)], 1e-6, betas.join())
+    }
+  },
+)

@@ -3,7 +3,7 @@
  * finite, sums over several workers, a moving average of the weights. All of it as it is and inside compiled functions.
  */
 
-import { type Device, Parameter, type Tensor, compile, optim, tensor, train } from '../../ts/index.ts'
+import { type Device, Parameter, type Tensor, compile, nn, optim, tensor, train } from '../../ts/index.ts'
 import { onDevices, open } from '../helpers/devices.ts'
 import { codeOf, rejectionOf } from '../helpers/errors.ts'
 import { near, values } from '../helpers/values.ts'
@@ -174,6 +174,109 @@ onDevices('an EMA follows the steps that are applied, as it is and compiled', as
     t.deepEqual(await values(weight), [4])
   }
 })
+
+onDevices(
+  'a gradient that only another worker has found to be infinite holds the step back for all',
+  async (t, device) => {
+    const reduce = ({ gradients, count }: train.Window): train.Window => ({
+      gradients: gradients.map((g) => g.add(tensor([0, Infinity], { device }))),
+      count,
+    })
+    const w = new Weighing(device, { reduce }, false)
+    w.add([1, 1], 1)
+    const { applied, norm } = w.step()
+    t.is(await applied.array(), false)
+    t.false(Number.isFinite(await norm.item()))
+    t.deepEqual(await values(w.weight), [0, 0])
+  },
+)
+
+onDevices('in every mode a window that counts nothing changes nothing', async (t, device) => {
+  for (const mode of ['exact', 'knownTotal', 'microMean'] as const) {
+    const w = new Weighing(device, { mode }, false)
+    if (mode === 'knownTotal') w.accumulator.total = 4
+    for (let i = 0; i < 2; i++) w.add([3, 4], 0)
+    const { applied, count } = w.step()
+    t.deepEqual([await applied.array(), await count.item(), ...(await values(w.weight))], [false, 0, 0, 0], mode)
+  }
+})
+
+onDevices(
+  'a window sums up, is clipped, steps, is averaged: each once, in this order, however many micro-batches',
+  async (t, device) => {
+    const log: string[] = []
+    class Logged extends optim.SGD {
+      override step(gate: optim.StepGate = {}): void {
+        log.push('step')
+        super.step(gate)
+      }
+    }
+    const weight = new Parameter([0], { device })
+    const rates: number[] = []
+    const lr = (step: number): number => {
+      rates.push(step)
+      return 1
+    }
+    const average = new optim.EMA([weight], { decay: 0.5 })
+    const acc = new train.GradientAccumulator(new Logged([weight], { lr }), {
+      clipNorm: 1,
+      reduce: (window) => {
+        log.push('reduce')
+        return { gradients: window.gradients.map((g) => g.mul(2)), count: window.count.mul(2) }
+      },
+      ema: {
+        update(gate) {
+          log.push('average')
+          average.update(gate)
+        },
+      },
+    })
+    for (const [s, window] of [[-3, -4, -5], [-0.5]].entries()) {
+      for (const g of window) {
+        acc.add({ sum: weight.mul(g).sum(), count: tensor(1, { device }) })
+        t.deepEqual(log, [])
+      }
+      const { norm, count } = acc.step()
+      t.deepEqual(log.splice(0), ['reduce', 'step', 'average'])
+      t.deepEqual(rates.splice(0), [s])
+      // The norm is that of the mean over all workers, before it is clipped.
+      t.deepEqual([await norm.item(), await count.item()], s === 0 ? [4, 6] : [0.5, 2])
+    }
+    // 1, then 0.5 more, of which the average has half.
+    near(t, await values(weight), [1.5], 1e-6)
+    average.copyTo()
+    near(t, await values(weight), [1.25], 1e-6)
+  },
+)
+
+onDevices(
+  'a target out of range in one micro-batch holds the whole step back, and fails what the step says',
+  async (t, { kind }) => {
+    const device = await open({ kind })
+    for (const compiled of [false, true]) {
+      const layer = new nn.Linear(2, 2, { device })
+      const optimizer = new optim.AdamW(layer.parameters(), { lr: 0.1 })
+      const ema = new optim.EMA(layer, { decay: 0.5 })
+      const acc = new train.GradientAccumulator(optimizer, { ema })
+      const x = tensor([[1, 2]], { device })
+      const add = (y: Tensor): void => acc.add(nn.crossEntropy(layer.forward(x), y, { reduction: 'parts' }))
+      const [micro, step] = compiled ? [compile(add), compile(() => acc.step())] : [add, () => acc.step()]
+      const go = (targets: readonly number[]): train.StepResult => {
+        for (const target of targets) micro(tensor([target], { dtype: 'i32', device }))
+        return step()
+      }
+      t.is(await go([0, 1]).applied.array(), true)
+      const before = [await layer.stateDict(), (await optimizer.stateDict()).groups, (await ema.stateDict()).parameters]
+      const result = go([1, 2, 0])
+      for (const part of [result.applied, result.norm, result.count])
+        t.is(await rejectionOf(part.data()), 'ERR_ARGUMENT')
+      t.deepEqual([await layer.stateDict(), (await optimizer.stateDict()).groups, (await ema.stateDict()).parameters], before) // prettier-ignore
+      t.is(await go([1, 1]).applied.array(), true)
+      t.notDeepEqual(await layer.stateDict(), before[0])
+    }
+    await rejectionOf(device.sync())
+  },
+)
 
 onDevices('a step that throws leaves the window as it was', async (t, device) => {
   let broken = true

@@ -18,21 +18,11 @@ import {
 } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { codeOf } from '../helpers/errors.ts'
+import { Recording } from '../helpers/recording.ts'
 import { distance, largest, near, random, values } from '../helpers/values.ts'
 
 const ROWS = [8, 8, 8, 8, 8, 7, 2, 1]
 const TOTAL = ROWS.reduce((a, b) => a + b)
-
-/** An optimiser that keeps what it is given instead of stepping. */
-class Recording extends optim.SGD {
-  gradients: number[][] = []
-  pending: Promise<void>[] = []
-
-  override step(gate: optim.StepGate = {}): void {
-    const scaled = this.parameters.map((p) => p.grad!.mul(gate.scale!))
-    this.pending.push(Promise.all(scaled.map(values)).then((all) => void (this.gradients = all)))
-  }
-}
 
 function mlp(device: Device, dtype: Dtype): nn.Sequential {
   manualSeed(21)
@@ -61,8 +51,7 @@ async function gradients(
     start += size
   }
   acc.step()
-  await Promise.all(optimizer.pending)
-  return optimizer.gradients
+  return optimizer.gradients()
 }
 
 const CLASSES = Int32Array.from({ length: TOTAL }, (_, i) => (7 * i + (i >> 2)) % 5)
