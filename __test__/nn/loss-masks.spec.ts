@@ -7,9 +7,12 @@ import { near, values } from '../helpers/values.ts'
 
 const NOTHING = [[NaN, Infinity, -Infinity, NaN], [NaN, NaN, NaN, NaN], [1, NaN, Infinity, 0]] // prettier-ignore
 
+type Call = (prediction: Tensor, target: Tensor, options: nn.LossOptions) => Tensor | nn.Parts
+
 interface Loss {
   readonly name: string
   readonly call: (prediction: Tensor, target: Tensor, options: nn.LossOptions) => Tensor
+  readonly parts: (prediction: Tensor, target: Tensor, options: nn.LossOptions) => nn.Parts
   /** Predictions and targets of three rows of four columns, the second row and the last row harmless. */
   readonly target: (device: Device) => Tensor
   readonly perRow: boolean
@@ -17,23 +20,29 @@ interface Loss {
 
 const numbers = (device: Device): Tensor => tensor([[NaN, 1, 2, 3], [0, 1, 0.5, 0.25], [NaN, NaN, NaN, NaN]], { device }) // prettier-ignore
 const classes = (device: Device): Tensor => tensor([99, 2, -5], { dtype: 'i32', device })
-const one = (result: Tensor | nn.Parts): Tensor => result as Tensor
+
+function lossOf(name: string, call: Call, target: (device: Device) => Tensor, perRow: boolean): Loss {
+  return {
+    name,
+    call: (p, t, o) => call(p, t, o) as Tensor,
+    parts: (p, t, o) => call(p, t, { ...o, reduction: 'parts' }) as nn.Parts,
+    target,
+    perRow,
+  }
+}
 
 const LOSSES: readonly Loss[] = [
-  { name: 'mse', call: (p, t, o) => one(nn.mse(p, t, o)), target: numbers, perRow: false },
-  { name: 'mae', call: (p, t, o) => one(nn.mae(p, t, o)), target: numbers, perRow: false },
-  { name: 'huber', call: (p, t, o) => one(nn.huber(p, t, o)), target: numbers, perRow: false },
-  { name: 'bceWithLogits', call: (p, t, o) => one(nn.bceWithLogits(p, t, o)), target: numbers, perRow: false },
-  { name: 'crossEntropy', call: (p, t, o) => one(nn.crossEntropy(p, t, o)), target: classes, perRow: true },
-  {
-    name: 'crossEntropy, smoothed',
-    call: (p, t, o) => one(nn.crossEntropy(p, t, { ...o, labelSmoothing: 0.1 })),
-    target: classes,
-    perRow: true,
-  },
-  { name: 'crossEntropy of probabilities', call: (p, t, o) => one(nn.crossEntropy(p, t, o)), target: numbers, perRow: true }, // prettier-ignore
-  { name: 'nll', call: (p, t, o) => one(nn.nll(p, t, o)), target: classes, perRow: true },
+  lossOf('mse', nn.mse, numbers, false),
+  lossOf('mae', nn.mae, numbers, false),
+  lossOf('huber', nn.huber, numbers, false),
+  lossOf('bceWithLogits', nn.bceWithLogits, numbers, false),
+  lossOf('crossEntropy', nn.crossEntropy, classes, true),
+  lossOf('crossEntropy, smoothed', (p, t, o) => nn.crossEntropy(p, t, { ...o, labelSmoothing: 0.1 }), classes, true),
+  lossOf('crossEntropy of probabilities', nn.crossEntropy, numbers, true),
+  lossOf('nll', nn.nll, classes, true),
 ]
+
+const one = (result: Tensor | nn.Parts): Tensor => result as Tensor
 
 /** A mask of the three rows. */
 function rows(list: (number | boolean)[], device: Device, { perRow }: Loss): Tensor {
@@ -58,6 +67,9 @@ for (const loss of LOSSES) {
       const alone = loss.call(row, target, {})
       alone.backward()
       near(t, await values(mean), await values(alone), 1e-6, 'mean')
+      const { sum, count } = loss.parts(x.detach(), loss.target(device), options)
+      t.deepEqual(await values(count), [Number(mask[1]) * (loss.perRow ? 1 : 4)])
+      near(t, await values(sum), await values(alone.mul(count)), 1e-6, 'sum')
       const slopes = await values(x.grad)
       near(t, slopes.slice(4, 8), await values(row.grad), 1e-6, 'gradient')
       t.deepEqual([...slopes.slice(0, 4), ...slopes.slice(8)], Array.from({ length: 8 }, () => 0)) // prettier-ignore
@@ -95,6 +107,13 @@ for (const loss of LOSSES) {
       for (const reduction of ['mean', 'sum'] as const) {
         const [zero, slope] = run({ reduction })
         t.deepEqual([await values(zero), await values(slope)], [[0], Array.from({ length: 12 }, () => 0)], reduction)
+      }
+      for (const emptyMask of ['zero', 'nan', 'throw'] as const) {
+        const x = tensor(NOTHING, { device })
+        const { sum, count } = loss.parts(x, loss.target(device), { mask, emptyMask })
+        t.deepEqual(await values(count), [0], `count, ${emptyMask}`)
+        if (emptyMask === 'throw') t.is(await rejectionOf(sum.data()), 'ERR_ARGUMENT')
+        else t.deepEqual(await values(sum), [0], `sum, ${emptyMask}`)
       }
       const [nan, slope] = run({ emptyMask: 'nan' })
       t.deepEqual([await values(nan), await values(slope)], [[NaN], Array.from({ length: 12 }, () => 0)])

@@ -210,3 +210,121 @@ onDevices('no gradient flows into weights, masks or counts', async (t, device) =
   t.deepEqual([weight.grad, mask.grad], [null, null])
   near(t, await values(count), [2], 1e-7)
 })
+
+onDevices('what mean divides by is what parts count', async (t, device) => {
+  const numbers = tensor([[1, 2, 3], [4, 5, 6]], { device }) // prettier-ignore
+  const zeros = tensor([[0, 0, 0], [0, 0, 0]], { device }) // prettier-ignore
+  const targets = indices([1, -100], device)
+  const shares = tensor([[0.5, 0.5, 0], [0, 0, 1]], { device }) // prettier-ignore
+  const weight = tensor([3, 0.5, 7], { device })
+  const rows = tensor([true, false], { device })
+  const factors = tensor([0.25, 2], { device })
+  const perRow = { mask: rows.reshape([2, 1]) }
+  const cases: [string, (options: nn.CrossEntropyOptions) => Tensor | nn.Parts, nn.CrossEntropyOptions, number][] = [
+    ...([nn.mse, nn.mae, nn.huber, nn.bceWithLogits] as const).flatMap((loss): typeof cases => {
+      const call = (options: nn.LossOptions): Tensor | nn.Parts => loss(numbers, zeros, options)
+      return [
+        [`${loss.name}: all elements`, call, {}, 6],
+        [`${loss.name}: those a mask leaves`, call, perRow, 3],
+        [`${loss.name}: Σ mask`, call, { mask: factors.reshape([2, 1]) }, 6.75],
+      ]
+    }),
+    ...([nn.nll, nn.crossEntropy] as const).flatMap((loss): typeof cases => {
+      const call = (options: nn.CrossEntropyOptions): Tensor | nn.Parts => loss(numbers, targets, options)
+      return [
+        [`${loss.name}: items not ignored`, call, {}, 1],
+        [`${loss.name}: the weights of their classes`, call, { weight }, 0.5],
+        [`${loss.name}: those times the mask`, call, { weight, mask: factors }, 0.125],
+      ]
+    }),
+    ['smoothing does not count', (o) => nn.crossEntropy(numbers, targets, o), { weight, labelSmoothing: 0.5 }, 0.5],
+    ['probabilities: items', (o) => nn.crossEntropy(numbers, shares, o), {}, 2],
+    ['probabilities: items, whatever their classes weigh', (o) => nn.crossEntropy(numbers, shares, o), { weight }, 2],
+    ['probabilities: Σ mask', (o) => nn.crossEntropy(numbers, shares, o), { weight, mask: factors }, 2.25],
+  ]
+  for (const [what, call, options, wanted] of cases) {
+    const { sum, count } = call({ ...options, reduction: 'parts' }) as nn.Parts
+    t.deepEqual(await values(count), [wanted], what)
+    const total = await sum.item()
+    near(t, await values(call({ ...options, reduction: 'sum' }) as Tensor), [total], 1e-6, what)
+    // Nothing said: the mean.
+    near(t, await values(call(options) as Tensor), [total / wanted], 1e-6, what)
+    near(t, await values(call({ ...options, reduction: 'mean' }) as Tensor), [total / wanted], 1e-6, what)
+  }
+})
+
+onDevices('gradients of means are those of the items over their number', async (t, device) => {
+  const target = tensor([0, 0, 0, 0], { device })
+  const slopes = async (loss: (x: Tensor) => Tensor): Promise<number[]> => {
+    const x = tensor([0.5, -1, 3, -8], { device, requiresGrad: true })
+    loss(x).backward()
+    return values(x.grad)
+  }
+  near(t, await slopes((x) => nn.mse(x, target)), [0.25, -0.5, 1.5, -4], 1e-6, '2(ŷ − y)/n')
+  near(t, await slopes((x) => nn.mae(x, target)), [0.25, -0.25, 0.25, -0.25], 1e-6)
+  // δ is 1 unless given.
+  near(t, await slopes((x) => nn.huber(x, target)), [0.125, -0.25, 0.25, -0.25], 1e-6)
+  near(t, await values(nn.huber(tensor([0.5, -1, 3, -8], { device }), target, { reduction: 'none' })), [0.125, 0.5, 2.5, 7.5], 1e-6) // prettier-ignore
+  const sigma = [0.5, -1, 3, -8].map((z) => 1 / (1 + Math.exp(-z)) / 4)
+  near(t, await slopes((x) => nn.bceWithLogits(x, target)), sigma, 1e-6, '(σ(z) − t)/n')
+})
+
+onDevices(
+  'the gradient of cross-entropy is g((Σq)·softmax − q), g the upstream gradient over the count',
+  async (t, device) => {
+    // prettier-ignore
+    const [row, w, epsilon, upstream] = [[0.5, -1, 2], [1, 2, 0.5], 0.2, 3] as const // prettier-ignore
+    const weight = tensor([...w], { device })
+    const total = row.reduce((s, v) => s + Math.exp(v), 0)
+    for (const [targets, shares, count] of [
+      [indices([1], device), [0, 1, 0], 2],
+      [tensor([[0.25, 0.25, 0.5]], { device }), [0.25, 0.25, 0.5], 1],
+    ] as const) {
+      const q = shares.map((share, c) => w[c]! * ((1 - epsilon) * share + epsilon / 3))
+      const all = q.reduce((s, v) => s + v, 0)
+      const x = tensor([[...row]], { device, requiresGrad: true })
+      const loss = nn.crossEntropy(x, targets, { weight, labelSmoothing: epsilon })
+      near(t, await values(loss), [-q.reduce((s, v, c) => s + v * (row[c]! - Math.log(total)), 0) / count], 1e-6)
+      loss.mul(upstream).backward()
+      near(t, await values(x.grad), row.map((v, c) => (upstream / count) * ((all * Math.exp(v)) / total - q[c]!)), 2e-6) // prettier-ignore
+    }
+  },
+)
+
+onDevices('with every target ignored a loss is 0, NaN or an error, as asked for', async (t, device) => {
+  const weight = tensor([1, 2], { device })
+  const losses: ((x: Tensor, options: nn.LossOptions) => Tensor)[] = [
+    (x, o) => nn.crossEntropy(x, [-100, -100], o) as Tensor,
+    (x, o) => nn.crossEntropy(x, [1, 1], { ...o, ignoreIndex: 1 }) as Tensor,
+    (x, o) => nn.crossEntropy(x, [-100, -100], { ...o, weight, labelSmoothing: 0.1 }) as Tensor,
+    (x, o) => nn.nll(x, [-100, -100], o) as Tensor,
+    (x, o) => nn.nll(x, [-100, -100], { ...o, weight }) as Tensor,
+  ]
+  for (const [i, loss] of losses.entries()) {
+    for (const [emptyMask, wanted] of [
+      ['zero', 0],
+      ['nan', NaN],
+    ] as const) {
+      // prettier-ignore
+      const x = tensor([[NaN, 1], [Infinity, 2]], { device, requiresGrad: true }) // prettier-ignore
+      const y = loss(x, { emptyMask })
+      y.backward()
+      t.deepEqual([await values(y), await values(x.grad)], [[wanted], [0, 0, 0, 0]], `${i}, ${emptyMask}`)
+    }
+    const x = tensor([[NaN, 1], [Infinity, 2]], { device, requiresGrad: true }) // prettier-ignore
+    const y = loss(x, { emptyMask: 'throw' })
+    y.backward()
+    t.is(await rejectionOf(y.data()), 'ERR_ARGUMENT', `${i}`)
+    t.is(await rejectionOf(x.grad!.data()), 'ERR_ARGUMENT', `gradient ${i}`)
+  }
+})
+
+onDevices('where all that counts weighs nothing the mean is 0 with gradients of 0', async (t, device) => {
+  const weight = tensor([0, 1], { device })
+  for (const labelSmoothing of [0, 0.5]) {
+    const x = tensor([[1, 2]], { device, requiresGrad: true })
+    const loss = nn.crossEntropy(x, [0], { weight, labelSmoothing })
+    loss.backward()
+    t.deepEqual([await values(loss), await values(x.grad)], [[0], [0, 0]])
+  }
+})
