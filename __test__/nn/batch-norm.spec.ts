@@ -284,3 +284,111 @@ onDevices('a layer made and used in a scope keeps its state beyond it', async (t
   })
   t.is((await state(layer!))[2], 1)
 })
+
+onDevices('a layer starts as the identity, and its options have these defaults', async (t, device) => {
+  const layer = new nn.BatchNorm(2, { device })
+  t.deepEqual([await values(layer.weight), await values(layer.bias)], [[1, 1], [0, 0]]) // prettier-ignore
+  t.deepEqual(await state(layer), [[0, 0], [1, 1], 0])
+  const { eps, momentum, runningVar, accumulation, runningUpdate, microBatches, axis, training } = layer
+  t.deepEqual(
+    { eps, momentum, runningVar, accumulation, runningUpdate, microBatches, axis, training },
+    {
+      eps: 1e-5,
+      momentum: 0.1,
+      runningVar: 'unbiased',
+      accumulation: 'micro',
+      runningUpdate: 'each',
+      microBatches: 1,
+      axis: 1,
+      training: true,
+    },
+  )
+  // Mean 0 and variance 1 with weight 1 and bias 0: x/√(1 + eps).
+  const x = tensor([[1, -2], [3, 0.5]], { device }) // prettier-ignore
+  near(t, await values(layer.eval().forward(x)), [1, -2, 3, 0.5].map((v) => v / Math.sqrt(1 + 1e-5)), 1e-6) // prettier-ignore
+  t.deepEqual(
+    [...new nn.BatchNorm(2, { affine: false, device }).namedParameters().keys()],
+    [],
+    'without affine there is nothing to learn',
+  )
+})
+
+/**
+ * How libraries keep running statistics: which variance goes in, whether momentum is the weight of the old value, its
+ * default and that of eps. Normalisation uses M2/m in all of them.
+ */
+const LIBRARIES = [
+  { name: 'PyTorch, tinygrad, candle', variance: 'unbiased', weighs: 'new', momentum: 0.1, eps: 1e-5 },
+  { name: 'Burn', variance: 'biased', weighs: 'new', momentum: 0.1, eps: 1e-5 },
+  { name: 'Keras, tfjs', variance: 'biased', weighs: 'old', momentum: 0.99, eps: 1e-3 },
+  { name: 'ONNX', variance: 'biased', weighs: 'old', momentum: 0.9, eps: 1e-5 },
+] as const
+
+onDevices('the conventions of other libraries are options', async (t, device) => {
+  const batches = [[1, 3, 8], [-2, 0, 5]] // prettier-ignore
+  for (const { name, variance, weighs, momentum, eps } of LIBRARIES) {
+    const layer = new nn.BatchNorm(1, {
+      eps,
+      momentum: weighs === 'new' ? momentum : 1 - momentum,
+      runningVar: variance,
+      device,
+    })
+    let [mean, spread] = [0, 1]
+    for (const batch of batches) {
+      const m = batch.reduce((s, v) => s + v, 0) / 3
+      const m2 = batch.reduce((s, v) => s + (v - m) ** 2, 0)
+      const y = await values(layer.forward(tensor(batch.map((v) => [v]), { device }))) // prettier-ignore
+      near(t, y, batch.map((v) => (v - m) / Math.sqrt(m2 / 3 + eps)), 2e-6, name) // prettier-ignore
+      const blend = (old: number, fresh: number): number =>
+        weighs === 'old' ? momentum * old + (1 - momentum) * fresh : (1 - momentum) * old + momentum * fresh
+      mean = blend(mean, m)
+      spread = blend(spread, m2 / (variance === 'biased' ? 3 : 2))
+    }
+    const [runningMean, runningVar] = await state(layer)
+    near(t, runningMean, [mean], 2e-6, `running mean, ${name}`)
+    near(t, runningVar, [spread], 2e-6, `running variance, ${name}`)
+  }
+})
+
+onDevices('positions count as values: one example is enough where it has several', async (t, device) => {
+  const layer = new nn.BatchNorm(2, { device })
+  const y = layer.forward(tensor([[[1, 3], [10, 30]]], { device })) // prettier-ignore
+  near(t, await values(y), [-0.999995, 0.999995, -1, 1], 1e-6)
+  const [mean, variance] = await state(layer)
+  near(t, mean, [0.2, 2], 1e-6)
+  // m is 2: M2/(m − 1) is 2 and 200.
+  near(t, variance, [1.1, 20.9], 1e-6)
+  const error = t.throws(() => layer.forward(ones([1, 2, 1, 1], { device })), { instanceOf: TilegradError })
+  t.is(error?.code, 'ERR_SHAPE')
+})
+
+onDevices('in training dβ = Σdy, dγ = Σdy·x̂, and dx has lost its mean and what goes along x̂', async (t, device) => {
+  const [x, g] = [[1, 3, 8, -2], [1, -0.5, 0.25, 2]] // prettier-ignore
+  const column = (list: number[]): Tensor => tensor(list.map((v) => [v]), { device }) // prettier-ignore
+  const m = 2.5
+  const istd = 1 / Math.sqrt(x.reduce((s, v) => s + (v - m) ** 2, 0) / 4 + 1e-5)
+  const normal = x.map((v) => (v - m) * istd)
+  const sum = g.reduce((s, v) => s + v, 0)
+  const product = g.reduce((s, v, i) => s + v * normal[i]!, 0)
+  const layer = new nn.BatchNorm(1, { device })
+  layer.loadStateDict({ weight: { shape: [1], data: Float32Array.of(1.5) } }, { strict: false })
+  const run = async (): Promise<number[][]> => {
+    const leaf = column(x)
+    leaf.requiresGrad = true
+    for (const p of layer.parameters()) p.clearGrad()
+    layer.forward(leaf).backward({ gradient: column(g) })
+    return [await values(leaf.grad), await values(layer.weight!.grad), await values(layer.bias!.grad)]
+  }
+  const [dx, dweight, dbias] = await run()
+  near(t, dx!, g.map((v, i) => ((1.5 * istd) / 4) * (4 * v - sum - normal[i]! * product)), 2e-6, 'dx') // prettier-ignore
+  near(t, dweight!, [product], 2e-6, 'dγ')
+  near(t, dbias!, [sum], 2e-6, 'dβ')
+  // In evaluation the statistics are constants: dx = γ·istd·dy.
+  layer.eval()
+  const [mean, variance] = await state(layer)
+  const [ex, eweight, ebias] = await run()
+  const scale = 1 / Math.sqrt(variance[0]! + 1e-5)
+  near(t, ex!, g.map((v) => 1.5 * scale * v), 2e-6, 'dx in evaluation') // prettier-ignore
+  near(t, eweight!, [g.reduce((s, v, i) => s + v * (x[i]! - mean[0]!) * scale, 0)], 2e-6, 'dγ in evaluation')
+  near(t, ebias!, [sum], 2e-6, 'dβ in evaluation')
+})

@@ -5,6 +5,7 @@ import {
   type Tensor,
   TilegradError,
   compile,
+  concat,
   data,
   manualSeed,
   nn,
@@ -199,4 +200,99 @@ onDevices('evaluation does not depend on how the batch was cut in training', asy
   const whole = await values(noGrad(() => norm.forward(x)))
   const parts = await Promise.all([0, 1, 2, 3, 4].map((i) => values(norm.forward(x.slice([i, 0], [1, CHANNELS])))))
   t.deepEqual(parts.flat(), whole)
+})
+
+onDevices("of K equal micro-batches 'each' takes 1 − (1 − f)^K, 'rescaled' f", async (t, device) => {
+  const x = batches(device)[0]!
+  const [mean, variance] = await together([x])
+  for (const [options, share] of [
+    [{ runningUpdate: 'each', momentum: 0.2 }, 1 - 0.8 ** 4],
+    [{ runningUpdate: 'rescaled', momentum: 0.2, microBatches: 4 }, 0.2],
+    [{ runningUpdate: 'window', momentum: 0.2 }, 0.2],
+  ] as const) {
+    const { norm, micro, step } = setup(device, options, 'eager')
+    for (let i = 0; i < 4; i++) micro(x)
+    step()
+    near(t, await values(norm.running_mean), mean.map((m) => share * m), 1e-5, options.runningUpdate) // prettier-ignore
+    if (options.runningUpdate === 'window') continue
+    near(t, await values(norm.running_var), variance.map((v) => 1 + share * (v - 1)), 1e-5, options.runningUpdate) // prettier-ignore
+  }
+})
+
+onDevices("'window' pools what masks leave, with momentum null and biased variance as well", async (t, device) => {
+  // Rows that are masked hold what would spoil everything.
+  const rows = random([9, CHANNELS], { seed: 21 })
+  const active = [true, true, false, true, true, false, false, true, true]
+  const kept = tensor(Array.from(rows).filter((_, i) => active[Math.floor(i / CHANNELS)]), { device }).reshape([6, CHANNELS]) // prettier-ignore
+  const [mean, variance] = await together([kept])
+  const spoiled = rows.map((v, i) => (active[Math.floor(i / CHANNELS)] ? v : NaN))
+  for (const [options, share, correction] of [
+    [{ momentum: 0.3 }, 0.3, 1],
+    [{ momentum: 0.3, runningVar: 'biased' }, 0.3, 5 / 6],
+    [{ momentum: null }, 1, 1],
+  ] as const) {
+    const norm = new nn.BatchNorm(CHANNELS, { runningUpdate: 'window', ...options, device })
+    const acc = new train.GradientAccumulator(new optim.SGD(norm.parameters(), { lr: 0.1 }))
+    for (const [start, end] of [
+      [0, 3],
+      [3, 5],
+      [5, 9],
+    ] as const) {
+      // prettier-ignore
+      const x = tensor(spoiled.slice(CHANNELS * start, CHANNELS * end), { shape: [end - start, CHANNELS], device })
+      const mask = tensor(active.slice(start, end), { device })
+      acc.add({ sum: norm.forward(x, mask).sum(), count: mask.cast('f32').sum() })
+    }
+    acc.step()
+    near(t, await values(norm.running_mean), mean.map((m) => share * m), 1e-5, 'mean') // prettier-ignore
+    const wanted = variance.map((v) => 1 + share * (v * correction - 1))
+    near(t, await values(norm.running_var), wanted, 1e-5, 'variance')
+    t.is(await norm.num_batches_tracked!.item(), 1)
+  }
+})
+
+onDevices(
+  'pooled statistics are those of the large batch for the first layer that normalises, and for no other',
+  async (t, device) => {
+    // prettier-ignore
+    const run = async (parts: readonly Tensor[]): Promise<number[][]> => {
+    manualSeed(5)
+    const norms = [0, 1].map(() => new nn.BatchNorm(CHANNELS, { runningUpdate: 'window', momentum: 0.5, device }))
+    const layers = [norms[0]!, new nn.Linear(CHANNELS, CHANNELS, { activation: 'tanh', device }), norms[1]!]
+    const model = new nn.Sequential(...layers)
+    const acc = new train.GradientAccumulator(new optim.SGD(model.parameters(), { lr: 0.1 }))
+    for (const x of parts) acc.add({ sum: model.forward(x).square().sum(), count: tensor(x.shape[0]!, { device }) })
+    acc.step()
+    return Promise.all(norms.map((norm) => values(norm.running_mean)))
+  }
+    const list = batches(device)
+    const [split, whole] = [await run(list), await run([concat(list, 0)])]
+    near(t, split[0]!, whole[0]!, 1e-5, 'the first')
+    t.true(Math.max(...split[1]!.map((v, i) => Math.abs(v - whole[1]![i]!))) > 1e-3)
+  },
+)
+
+onDevices('a frozen layer is exact under accumulation', async (t, device) => {
+  const list = batches(device)
+  const whole = concat(list, 0)
+  const gradient = async (parts: readonly Tensor[], freeze: boolean): Promise<number[]> => {
+    const norm = new nn.BatchNorm(CHANNELS, { device })
+    const acc = new train.GradientAccumulator(new optim.SGD(norm.parameters(), { lr: 0.1 }))
+    norm.forward(whole)
+    if (freeze) norm.eval()
+    const before = await Promise.all([norm.weight, norm.bias].map(values))
+    // Targets go on from micro-batch to micro-batch, whatever the cut.
+    let start = 0
+    for (const x of parts) {
+      const y = tensor(Float32Array.from({ length: x.size }, (_, i) => Math.sin(start * CHANNELS + i)), { shape: [...x.shape], device }) // prettier-ignore
+      start += x.shape[0]!
+      acc.add(nn.mse(norm.forward(x), y, { reduction: 'parts' }))
+    }
+    acc.step()
+    const after = await Promise.all([norm.weight, norm.bias].map(values))
+    return after.flatMap((p, i) => p.map((v, j) => before[i]![j]! - v))
+  }
+  near(t, await gradient(list, true), await gradient([whole], true), 1e-5)
+  const [apart, together] = [await gradient(list, false), await gradient([whole], false)]
+  t.true(Math.max(...apart.map((v, i) => Math.abs(v - together[i]!))) > 1e-3, 'in training it is not')
 })
