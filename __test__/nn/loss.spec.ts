@@ -1,6 +1,6 @@
 /** The losses by values that are known: reductions, weights, smoothing, corners, and what is refused. */
 
-import { type Tensor, nn, tensor } from '../../ts/index.ts'
+import { type Tensor, linear, nn, tensor } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { codeOf, rejectionOf } from '../helpers/errors.ts'
 import { near, values } from '../helpers/values.ts'
@@ -72,6 +72,16 @@ onDevices('the gradient of mse is 2(ŷ − y)/n', async (t, device) => {
   t.deepEqual(await values(prediction.grad), [0.5, -1, 0, 2])
   const { sum, count } = nn.mse(prediction, target, { reduction: 'parts' })
   t.deepEqual([...(await values(sum)), ...(await values(count))], [21, 4])
+})
+
+onDevices('linear regression has the gradient 2Xᵀ(Xw − y)/n', async (t, device) => {
+  const x = tensor([[1, 2], [3, 4], [5, 6], [7, 9]], { device }) // prettier-ignore
+  const weight = tensor([[1], [-1]], { device, requiresGrad: true })
+  const bias = tensor([2], { device, requiresGrad: true })
+  // Residuals 1, −1, 2, −2.
+  nn.mse(linear(x, weight, bias), tensor([[0], [2], [-1], [2]], { device })).backward()
+  t.deepEqual(await values(weight.grad), [(2 * (1 - 3 + 10 - 14)) / 4, (2 * (2 - 4 + 12 - 18)) / 4])
+  t.deepEqual(await values(bias.grad), [0])
 })
 
 onDevices('losses refuse what does not fit', (t, device) => {

@@ -125,6 +125,23 @@ onDevices('inside a compiled function they give the same, with all gradients', a
   }
 })
 
+onDevices(
+  'they do not depend on the batch, and are not linear: a row that is scaled stays, a sum is no sum',
+  async (t, device) => {
+    const [a, b] = [1, 2].map((salt) => upload(random('f32', [3, 2, 4], { salt }), device)) as [Tensor, Tensor]
+    for (const apply of [
+      (x: Tensor): Tensor => layerNorm(x, { normalizedShape: [2, 4], eps: 0 }),
+      (x: Tensor): Tensor => groupNorm(x, { groups: 2, eps: 0 }),
+      (x: Tensor): Tensor => rmsNorm(x, { normalizedShape: [2, 4], eps: 0 }),
+    ]) {
+      const one = await values(apply(a))
+      t.true(near(await values(apply(a.mul(4))), one))
+      const [joined, apart] = [await values(apply(a.add(b))), await values(apply(a).add(apply(b)))]
+      t.true(joined.some((v, i) => Math.abs(v - apart[i]!) > 0.5))
+    }
+  },
+)
+
 onDevices('a NaN makes its row NaN and no other', async (t, device) => {
   const x = tensor([[1, 2, 3], [1, NaN, 3], [4, 5, 7]], { device }) // prettier-ignore
   for (const y of [

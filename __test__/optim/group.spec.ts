@@ -202,20 +202,19 @@ onDevices('a group may hold parameters of several devices', async (t, device) =>
 })
 
 onDevices('the helper parts what decays from biases, norms and names of your own', (t, device) => {
-  class Norm extends nn.Module {
-    weight = new Parameter(random([2, 3], { seed: 1 }), { shape: [2, 3], device })
-    override forward(x: Tensor): Tensor {
-      return x.mul(this.weight)
-    }
-  }
+  class Norm extends nn.LayerNorm {}
   class Model extends nn.Module {
     embedding = new nn.Linear(3, 3, { bias: false, device })
-    norm1 = new Norm()
+    // Told by what it is: a weight of two dimensions, behind a name that says nothing.
+    inner = new nn.Sequential(new Norm([2, 3], { device }))
+    // And a name that says too much.
+    norm = new nn.Linear(2, 3, { bias: false, device })
+    others = [new nn.BatchNorm(2, { device }), new nn.GroupNorm(1, 2, { device }), new nn.RMSNorm([2, 2], { device })]
     layers = [new nn.Linear(3, 4, { device }), new nn.Linear(4, 2, { device })]
     scale = new Parameter([1], { device })
     frozen = new Parameter([[1]], { device })
     override forward(x: Tensor): Tensor {
-      return this.norm1.forward(x)
+      return this.inner.forward(x)
     }
   }
   const model = new Model()
@@ -223,14 +222,25 @@ onDevices('the helper parts what decays from biases, norms and names of your own
   const names = new Map<Tensor, string>([...model.namedParameters()].map(([name, p]) => [p, name]))
   const parted = (options?: optim.NoDecayOptions): unknown =>
     optim.noDecayOnBiasAndNorm(model, options).map(({ params, ...rest }) => [params.map((p) => names.get(p)), rest])
-  const others = ['norm1.weight', 'layers.0.bias', 'layers.1.bias', 'scale']
+  const others = [
+    'inner.0.weight',
+    'inner.0.bias',
+    'others.0.weight',
+    'others.0.bias',
+    'others.1.weight',
+    'others.1.bias',
+    'others.2.weight',
+    'layers.0.bias',
+    'layers.1.bias',
+    'scale',
+  ]
   t.deepEqual(parted({ weightDecay: 0.05 }), [
-    [['embedding.weight', 'layers.0.weight', 'layers.1.weight'], { weightDecay: 0.05 }],
+    [['embedding.weight', 'norm.weight', 'layers.0.weight', 'layers.1.weight'], { weightDecay: 0.05 }],
     [others, { weightDecay: 0 }],
   ])
   for (const noDecay of [/^embedding\./, ['embedding.weight']]) {
     t.deepEqual(parted({ noDecay }), [
-      [['layers.0.weight', 'layers.1.weight'], {}],
+      [['norm.weight', 'layers.0.weight', 'layers.1.weight'], {}],
       [['embedding.weight', ...others], { weightDecay: 0 }],
     ])
   }

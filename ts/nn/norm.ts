@@ -1,7 +1,7 @@
 /**
  * Layers that normalise each row by its own statistics: `LayerNorm`, `GroupNorm`, `RMSNorm`. They keep no running
- * statistics, so training and evaluation are the same, and so are a batch and its rows. Weights start as ones, biases as
- * zeros; names of parameters are PyTorch's.
+ * statistics, so training and evaluation are the same, and so are a batch and its rows: a row does not depend on the others.
+ * Linear they are not. Weights start as ones, biases as zeros; names of parameters are PyTorch's.
  */
 
 import { TilegradError, checkOptions, expected } from '../errors.ts'

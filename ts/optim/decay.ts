@@ -1,13 +1,11 @@
 /** Which parameters are to decay: a convention, and therefore a helper that makes groups and no default of any optimiser. */
 
 import { checkOptions, expected } from '../errors.ts'
+import { BatchNorm } from '../nn/batch-norm.ts'
+import { Module } from '../nn/module.ts'
+import { GroupNorm, LayerNorm, RMSNorm } from '../nn/norm.ts'
 import type { Tensor } from '../tensor.ts'
 import { atLeastZero } from './schedule.ts'
-
-/** What {@link noDecayOnBiasAndNorm} needs of a module. */
-interface Named {
-  namedParameters(): ReadonlyMap<string, Tensor>
-}
 
 /** Options of {@link noDecayOnBiasAndNorm}. */
 export interface NoDecayOptions {
@@ -17,14 +15,20 @@ export interface NoDecayOptions {
   readonly noDecay?: RegExp | readonly string[]
 }
 
-/** Layers that normalise, by their place in a model: `norm`, `norm1`, `layerNorm`, `batch_norm`, `bn2`, `ln`. */
-const NORM = /(^|[._])(\w*norm|bn|ln)_?\d*\.(weight|bias)$/i
+/** Layers that normalise, and what extends them. */
+const NORMS = [BatchNorm, LayerNorm, GroupNorm, RMSNorm]
+
+/** The parameters of all norms in a module. */
+function ofNorms(module: Module): Tensor[] {
+  if (NORMS.some((kind) => module instanceof kind)) return module.parameters()
+  return [...module.children().values()].flatMap(ofNorms)
+}
 
 /**
  * The parameters of a model in two groups for an optimiser: those that decay, and those that by convention do not: biases,
- * and the parameters of normalisation. They are told by their rank, below 2, and by their names: a last part `bias`, or a
- * layer called like a norm (`norm1.weight`, `bn.weight`). What requires no gradient is in neither; a group without
- * parameters is left out.
+ * and the parameters of normalisation. They are told by their rank, below 2, by a name that ends in `bias`, and by their
+ * layer: all that a `BatchNorm`, `LayerNorm`, `GroupNorm` or `RMSNorm` has. What requires no gradient is in neither; a
+ * group without parameters is left out.
  *
  * @param options.weightDecay decay of the first group
  * @param options.noDecay more parameters for the second group, such as embeddings: `/^embedding\./`
@@ -39,11 +43,11 @@ const NORM = /(^|[._])(\w*norm|bn|ln)_?\d*\.(weight|bias)$/i
  * ```
  */
 export function noDecayOnBiasAndNorm(
-  model: Named,
+  model: Module,
   options: NoDecayOptions = {},
 ): { params: Tensor[]; weightDecay?: number }[] {
   checkOptions('noDecayOnBiasAndNorm', options)
-  if (typeof model?.namedParameters !== 'function') throw expected('noDecayOnBiasAndNorm: model', 'a module', model)
+  if (!(model instanceof Module)) throw expected('noDecayOnBiasAndNorm: model', 'a module', model)
   const { weightDecay, noDecay = [] } = options
   if (weightDecay !== undefined) atLeastZero('noDecayOnBiasAndNorm: weightDecay', weightDecay)
   if (!(noDecay instanceof RegExp) && !Array.isArray(noDecay))
@@ -54,10 +58,11 @@ export function noDecayOnBiasAndNorm(
   const unknown = noDecay instanceof RegExp ? [] : noDecay.filter((name) => !all.has(name))
   if (unknown.length > 0)
     throw expected('noDecayOnBiasAndNorm: noDecay', `names of parameters (${[...all.keys()].join(', ')})`, unknown)
+  const norms = new Set(ofNorms(model))
   const decaying: Tensor[] = []
   const others: Tensor[] = []
   for (const [name, p] of all) {
-    const free = p.rank < 2 || /(^|\.)bias$/.test(name) || NORM.test(name) || isListed(name)
+    const free = p.rank < 2 || /(^|\.)bias$/.test(name) || norms.has(p) || isListed(name)
     ;(free ? others : decaying).push(p)
   }
   const groups = [
