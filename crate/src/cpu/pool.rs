@@ -1,6 +1,8 @@
-//! The threads that share the work of one kernel. A job is a number of chunks; whoever is free claims the next one from
-//! an atomic counter, the caller included, so a worker that the operating system has put aside delays nobody: the caller
-//! waits only for workers that have already entered the job. Results must not depend on who runs which chunk.
+//! The threads that share the work of one kernel. A job is a number of chunks; whoever is free claims the next one, the
+//! caller from the front, workers from the back, so a worker that the operating system has put aside delays nobody: the
+//! caller waits only for workers that have already entered the job. From two ends because neighbouring chunks share data,
+//! and the same kernel comes again: with two threads each finds its half in its own cache. Results must not depend on who
+//! runs which chunk.
 //!
 //! Workers spin for a short while after a job, because kernels follow each other within microseconds, and then sleep.
 //! This is not a task scheduler: one job at a time, no futures, no stealing. A second caller, or a chunk that calls
@@ -28,6 +30,10 @@ const WORTH_SHARING_NS: u64 = 3_000;
 
 /// One step of the generation in [`Shared::state`]; the bits below count the workers inside the job.
 const STEP: u64 = 1 << 16;
+/// A chunk claimed from the back, in [`Shared::claimed`].
+const BACK: u64 = 1 << 32;
+/// Jobs of more chunks stay alone: the counters of both ends hold them, and the claims of all threads that come too late.
+const MAX_CHUNKS: usize = 1 << 31;
 
 /// A value on a cache line of its own: the state and the counter are written by different threads at the same time.
 #[repr(align(128))]
@@ -42,8 +48,8 @@ struct Job {
 struct Shared {
     /// Generation (odd while a job is open) and, in the low 16 bits, the workers inside it.
     state: Line<AtomicU64>,
-    /// The next chunk to be claimed.
-    next: Line<AtomicUsize>,
+    /// How many chunks have been claimed from the front, and, in steps of [`BACK`], from the back.
+    claimed: Line<AtomicU64>,
     /// Written by the caller while the job is closed and no worker is inside; read by workers that have entered.
     job: UnsafeCell<Option<Job>>,
     /// The first panic of the job.
@@ -80,7 +86,7 @@ impl Pool {
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Line(AtomicU64::new(0)),
-            next: Line(AtomicUsize::new(0)),
+            claimed: Line(AtomicU64::new(0)),
             job: UnsafeCell::new(None),
             panic: Mutex::new(None),
             busy: AtomicBool::new(false),
@@ -127,7 +133,7 @@ impl Pool {
     /// have ended.
     pub fn run(&self, chunks: usize, body: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        if chunks <= 1 || self.workers.is_empty() {
+        if chunks <= 1 || chunks > MAX_CHUNKS || self.workers.is_empty() {
             (0..chunks).for_each(body);
             return;
         }
@@ -140,12 +146,12 @@ impl Pool {
         let body = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body) };
         // SAFETY: `busy` makes this thread the only writer; the previous job was closed and left by all workers.
         unsafe { *shared.job.get() = Some(Job { body, chunks }) };
-        shared.next.0.store(first, Ordering::Relaxed);
+        shared.claimed.0.store(first as u64, Ordering::Relaxed);
         // Sequentially consistent with the sleeper's own increment and look: one of the two sees the other.
         shared.state.0.fetch_add(STEP, Ordering::SeqCst);
         shared.ring(chunks - 1);
         // SAFETY: the job is open and `body` lives for all of this call.
-        unsafe { shared.drain() };
+        unsafe { shared.drain(1) };
         shared.state.0.fetch_add(STEP, Ordering::AcqRel);
         let mut spins = 0;
         while !shared.state.0.load(Ordering::Acquire).is_multiple_of(STEP) {
@@ -214,7 +220,7 @@ impl Shared {
         let mut done = 0;
         while let Some(generation) = self.enter(done) {
             // SAFETY: `enter` has counted this thread into an open job, whose caller waits until it is counted out.
-            unsafe { self.drain() };
+            unsafe { self.drain(BACK) };
             self.state.0.fetch_sub(1, Ordering::Release);
             done = generation;
         }
@@ -273,22 +279,24 @@ impl Shared {
         }
     }
 
-    /// Claims and runs chunks until none is left.
+    /// Claims chunks, from the front by 1 or from the back by [`BACK`], and runs them until none is left.
     ///
     /// # Safety
     /// The calling thread owns the open job or has entered it.
-    unsafe fn drain(&self) {
+    unsafe fn drain(&self, claim: u64) {
         // SAFETY: nobody writes the job while it is open.
         let Some(job) = (unsafe { &*self.job.get() }) else { return };
         // SAFETY: the owner of the job keeps the body alive until every worker has left.
         let body = unsafe { &*job.body };
         loop {
-            let chunk = self.next.0.fetch_add(1, Ordering::Relaxed);
-            if chunk >= job.chunks {
+            let claimed = self.claimed.0.fetch_add(claim, Ordering::Relaxed);
+            let (front, back) = ((claimed % BACK) as usize, (claimed / BACK) as usize);
+            if front + back >= job.chunks {
                 return;
             }
+            let chunk = if claim == BACK { job.chunks - 1 - back } else { front };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(chunk))) {
-                self.next.0.store(job.chunks, Ordering::Relaxed);
+                self.claimed.0.store(job.chunks as u64, Ordering::Relaxed);
                 lock(&self.panic).get_or_insert(payload);
             }
         }

@@ -206,10 +206,13 @@ impl Slab<'_> {
                 z: at(problem.z, start),
                 relu: problem.activation == Activation::Relu,
             };
+            let (a, a_row, a_step) = self.left(rows.clone(), block);
             let t = Tile {
                 k,
                 pack,
-                a: self.packed_a(rows.start, block),
+                a,
+                a_row,
+                a_step,
                 b,
                 b_stride,
                 b_panel,

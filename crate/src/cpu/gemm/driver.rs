@@ -3,6 +3,7 @@
 //! K is cut into blocks of [`KC`]; block sums are added to C in ascending order, whatever else is cut. Everything else
 //! here (slabs, row parts, column parts, which thread) only decides when a tile is computed, never what it computes.
 //!
+//! - A is read where it lies, unless its lines would evict each other; see [`Problem::worth_packing_a`].
 //! - Few rows: each panel of B is used once, so it is packed into a cache-sized buffer just before (or read where it
 //!   lies, if a single tile covers all rows).
 //! - Many rows: all panels of the slab are packed first, by all threads, and shared.
@@ -31,6 +32,12 @@ const SLAB_FLOATS: usize = SLAB * KC;
 const OPERATIONS_PER_NS: usize = 100;
 /// Packing fewer floats than this is done by the caller alone.
 const WORTH_SHARING_PACK: usize = 16 << 10;
+/// Columns of C up to which an A whose rows are not contiguous is read where it lies.
+const FEW_COLUMNS: usize = 256;
+/// Floats after which addresses fall into the same set of an L1: 64 sets of 64 bytes, as on all current CPUs.
+const L1_WAY_FLOATS: usize = 1024;
+/// Ways of a set for A's lines: an L1 has at least 8, and B's lines and C's pass through the same sets.
+const L1_WAYS_FOR_A: usize = 6;
 
 /// B as the compute jobs find it.
 #[derive(Clone, Copy)]
@@ -74,8 +81,8 @@ pub(super) struct Slab<'p> {
     pub blocks: Range<usize>,
     /// The slab's rows cut into tiles.
     pub tiles: Split,
-    /// Where A is packed: block by block of K, tile by tile.
-    pub a: *mut f32,
+    /// Where A is packed, if it is: block by block of K, tile by tile.
+    pub a: Option<*mut f32>,
     /// Where B is packed, if this slab packs it: panel by panel.
     pub b: Option<*mut f32>,
 }
@@ -111,6 +118,18 @@ impl Problem<'_> {
         (self.m + 2).saturating_mul(self.n).saturating_mul(self.k.max(1)) / (OPERATIONS_PER_NS / 2)
     }
 
+    /// Whether A is packed before the tiles read it. Most are read where they lie: a tile broadcasts each element once, so
+    /// order gains it little, and a packing phase costs a few per cent of a product with some hundred columns.
+    fn worth_packing_a(&self, rows: usize) -> bool {
+        if self.a.k_stride != 1 {
+            // Each k lies on another line, which every panel of B fetches again.
+            return self.n > FEW_COLUMNS;
+        }
+        // The rows' lines for one k, of which each set of the L1 has to hold this many.
+        let period = L1_WAY_FLOATS >> self.a.stride.trailing_zeros().min(L1_WAY_FLOATS.trailing_zeros());
+        rows.min(self.m).div_ceil(period) > L1_WAYS_FOR_A
+    }
+
     fn run_with(&self, pool: Option<&Pool>, scratch: &mut Scratch) -> Result<()> {
         let kernels = Kernels::of(self.isa);
         let threads = pool.map_or(1, |pool| pool.threads_for(self.nanoseconds() as u64));
@@ -126,8 +145,7 @@ impl Problem<'_> {
         let columns = if pack_b { panel_slabs.largest() * kernels.panel } else { 0 };
         let widest = columns.max(row_slabs.largest());
         let groups = Split::by_size(blocks, (SLAB_FLOATS / KC / widest).max(1));
-        // A single contiguous row needs no interleaving.
-        let pack_a = self.m > 1 || self.a.k_stride != 1;
+        let pack_a = self.worth_packing_a(kernels.rows);
         let depth = self.k.min(groups.largest() * KC);
         scratch.a.grow(if pack_a { row_slabs.largest() * depth } else { 0 })?;
         scratch.b.grow(columns * depth)?;
@@ -141,11 +159,7 @@ impl Problem<'_> {
                         kernels,
                         panels: panel_slabs.range(panel_slab),
                         tiles: Split::by_size(rows.len(), kernels.rows),
-                        a: if pack_a {
-                            scratch.a.as_mut_ptr()
-                        } else {
-                            self.a.at(0, blocks.start * KC).data.cast_mut()
-                        },
+                        a: pack_a.then(|| scratch.a.as_mut_ptr()),
                         b: pack_b.then(|| scratch.b.as_mut_ptr()),
                         rows,
                         blocks,
@@ -183,10 +197,20 @@ impl Slab<'_> {
         self.problem.k.min(self.blocks.end * KC) - self.blocks.start * KC
     }
 
-    /// Where the tile that begins `row` rows into the slab has its block of A.
-    pub fn packed_a(&self, row: usize, block: usize) -> *mut f32 {
-        let (_, k) = self.block(block);
-        self.a.wrapping_add(self.depth_before(block) * self.rows.len() + row * k)
+    /// Where a tile of these rows (counted from the slab's first) has its block of A, and the floats from row to row and
+    /// from k to k.
+    pub fn left(&self, rows: Range<usize>, block: usize) -> (*const f32, usize, usize) {
+        let (k0, k) = self.block(block);
+        match self.a {
+            Some(packed) => {
+                let start = self.depth_before(block) * self.rows.len() + rows.start * k;
+                (packed.wrapping_add(start), 1, rows.len())
+            }
+            None => {
+                let source = self.problem.a.at(self.rows.start + rows.start, k0);
+                (source.data, source.stride, source.k_stride)
+            }
+        }
     }
 
     /// The packing phase.
@@ -210,13 +234,15 @@ impl Slab<'_> {
 
     fn pack_a(&self, tiles: Range<usize>, block: usize) {
         let (k0, k) = self.block(block);
+        let Some(packed) = self.a else { return };
         for tile in tiles {
             let rows = self.tiles.range(tile);
+            let to = packed.wrapping_add(self.depth_before(block) * self.rows.len() + rows.start * k);
             let source = self.problem.a.at(self.rows.start + rows.start, k0);
             // SAFETY: the source holds these rows and steps; the slab's tiles lie one after the other, each
             // `rows.len() * k` floats long, and no other job packs this one.
             unsafe {
-                (self.kernels.interleave)(source, rows.len(), k, self.packed_a(rows.start, block), rows.len());
+                (self.kernels.interleave)(source, rows.len(), k, to, rows.len());
             }
         }
     }

@@ -49,7 +49,7 @@ fn each_transposition(a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize), mu
 }
 
 /// 0, 1, primes, and one less, exactly and one more than tiles, panels, blocks and row parts.
-const SHAPES: [(usize, usize, usize); 32] = [
+const SHAPES: [(usize, usize, usize); 35] = [
     (0, 5, 3),
     (3, 5, 0),
     (2, 0, 3),
@@ -78,6 +78,10 @@ const SHAPES: [(usize, usize, usize); 32] = [
     (193, 600, 65),
     (209, 37, 130),
     (257, 129, 101),
+    // A packed: its rows a multiple of 4 KiB apart (not below seven), or not contiguous and used by many columns.
+    (6, 1024, 45),
+    (13, 1024, 45),
+    (30, 70, 300),
     // Narrow: computed as the transpose.
     (13, 600, 12),
     (129, 257, 1),

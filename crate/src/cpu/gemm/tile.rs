@@ -6,12 +6,21 @@
 
 use super::simd::Simd;
 
+/// Rows of the tallest tile of any instruction set.
+const MAX_ROWS: usize = 12;
+/// Rows of A that share a pointer.
+const ROWS_PER_POINTER: usize = 3;
+
 /// One tile's operands.
 pub(super) struct Tile {
     /// Length of the block of K.
     pub k: usize,
-    /// A, interleaved by the tile's rows: element (i, k) at `k * rows + i`.
+    /// A: element (i, k) at `i * a_row + k * a_step`.
     pub a: *const f32,
+    /// Floats from one row of A to the next.
+    pub a_row: usize,
+    /// Floats from one k of A to the next.
+    pub a_step: usize,
     /// B: row k of the first panel at `k * b_stride`.
     pub b: *const f32,
     /// Floats from one row of B to the next.
@@ -56,7 +65,7 @@ pub(super) type TileFn = unsafe fn(&Tile);
 /// Computes a tile of `ROWS` rows and `VECTORS` vectors.
 ///
 /// # Safety
-/// The CPU has the instruction set `S`. `t.a` holds `k * ROWS` floats, each of the `k` rows of each panel of B its
+/// The CPU has the instruction set `S`. `t.a` holds `ROWS` rows over `k` steps, each of the `k` rows of each panel of B its
 /// vectors, C (and z) `ROWS` rows of `VECTORS` vectors, the bias as many floats as a row of C. Nobody else touches C
 /// and z meanwhile.
 #[inline(always)]
@@ -64,7 +73,9 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(t: &
     // SAFETY: the caller vouches for the instruction set and for all the places read and written here.
     unsafe {
         let mut acc = [[S::zero(); VECTORS]; ROWS];
-        let mut a = t.a;
+        // Few pointers, each with rows near enough for the addressing modes: one per row would not fit the registers.
+        let mut a: [_; MAX_ROWS.div_ceil(ROWS_PER_POINTER)] =
+            std::array::from_fn(|group| t.a.wrapping_add(group * ROWS_PER_POINTER * t.a_row));
         let mut b = t.b;
         // C comes from a distant cache, one short run per row, which no hardware prefetcher foresees.
         for i in 0..ROWS {
@@ -78,15 +89,15 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(t: &
                 for (v, b_v) in row.into_iter().enumerate() {
                     S::store(pack.add(v * S::LANES), b_v);
                 }
-                multiply_add::<S, ROWS, VECTORS>(&mut acc, a, row);
-                a = a.add(ROWS);
+                multiply_add::<S, ROWS, VECTORS>(&mut acc, a, t.a_row, row);
+                a = a.map(|a| a.wrapping_add(t.a_step));
                 b = b.add(t.b_stride);
                 pack = pack.add(VECTORS * S::LANES);
             }
         } else {
             for _ in 0..t.k {
-                multiply_add::<S, ROWS, VECTORS>(&mut acc, a, load_row::<S, VECTORS>(b, t.b_panel));
-                a = a.add(ROWS);
+                multiply_add::<S, ROWS, VECTORS>(&mut acc, a, t.a_row, load_row::<S, VECTORS>(b, t.b_panel));
+                a = a.map(|a| a.wrapping_add(t.a_step));
                 b = b.add(t.b_stride);
             }
         }
@@ -130,12 +141,13 @@ unsafe fn load_row<S: Simd, const VECTORS: usize>(b: *const f32, b_panel: usize)
 #[inline(always)]
 unsafe fn multiply_add<S: Simd, const ROWS: usize, const VECTORS: usize>(
     acc: &mut [[S::V; VECTORS]; ROWS],
-    a: *const f32,
+    a: [*const f32; MAX_ROWS.div_ceil(ROWS_PER_POINTER)],
+    a_row: usize,
     row: [S::V; VECTORS],
 ) {
     for (i, acc_i) in acc.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        let a_i = unsafe { S::splat(a.add(i)) };
+        let a_i = unsafe { S::splat(a[i / ROWS_PER_POINTER].add(i % ROWS_PER_POINTER * a_row)) };
         for (sum, b_v) in acc_i.iter_mut().zip(row) {
             // SAFETY: the caller's promise.
             *sum = unsafe { S::fma(a_i, b_v, *sum) };
