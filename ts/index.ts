@@ -103,6 +103,7 @@ export { type Axis, type ReduceOptions, argmax, argmin, max, mean, min, sum, var
 export { type ScanOptions, cumprod, cumsum, prod } from './ops/scan.ts'
 export { concat, expand, pad, reshape, slice, transpose } from './ops/shape.ts'
 export { type SoftmaxOptions, logSoftmax, softmax } from './ops/softmax.ts'
+export { type TopK, topK } from './ops/top-k.ts'
 export {
   type CompileOptions,
   type CompileStats,

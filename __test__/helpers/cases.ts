@@ -17,6 +17,7 @@ import { OPTIM } from './cases/optim.ts'
 import { RANDOM } from './cases/random.ts'
 import { REDUCE, SOFTMAX } from './cases/reduce.ts'
 import { SELECT } from './cases/select.ts'
+import { TOP_K } from './cases/top-k.ts'
 
 export { type Case, type Gradient, type Row, dtypesOf, listOf } from './cases/case.ts'
 
@@ -31,6 +32,7 @@ export const FAMILIES = {
   element: { ...ELEMENT, ...SELECT },
   activation: ACTIVATION,
   reduce: REDUCE,
+  topK: TOP_K,
   softmax: SOFTMAX,
   matrix: MATRIX,
   move: MOVE,
@@ -47,6 +49,7 @@ export const CASES: Readonly<Record<TestedOpcode, Row>> = {
   ...SELECT,
   ...ACTIVATION,
   ...REDUCE,
+  ...TOP_K,
   ...SOFTMAX,
   ...MATRIX,
   ...MOVE,

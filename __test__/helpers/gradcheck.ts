@@ -113,6 +113,9 @@ export function gradcheck(
 
 /** The function of a case. */
 export function functionOf(one: Case, device: Device): Differentiable {
-  return (inputs) =>
-    listOf(one.run(inputs, device)).map((y) => (y.dtype === 'f32' || y.dtype === 'f64' ? y : cast(y, 'f32')))
+  const isFloat = ({ dtype }: Tensor): boolean => dtype === 'f32' || dtype === 'f64'
+  return (inputs) => {
+    const float = inputs.find(isFloat)?.dtype ?? 'f32'
+    return listOf(one.run(inputs, device)).map((y) => (isFloat(y) ? y : cast(y, float)))
+  }
 }

@@ -107,6 +107,13 @@ export function extremumAt(list: readonly number[], sign: 1 | -1): number {
   return list.reduce((best, v, i) => (sign * v > sign * list[best]! ? i : best), 0)
 }
 
+/** Positions from the largest to the smallest; NaN before everything, of equals the first. */
+export function largestFirst(list: readonly number[]): number[] {
+  const before = (a: number, b: number): boolean => a > b || (Number.isNaN(a) && !Number.isNaN(b))
+  // Sorting is stable.
+  return list.map((_, i) => i).sort((i, j) => +before(list[j]!, list[i]!) - +before(list[i]!, list[j]!))
+}
+
 /** f of each whole line along an axis. */
 export function alongAxis(x: Data, axis: number, f: (line: number[]) => number[]): Want {
   const [a] = axesOf(axis, x.shape.length) as [number]

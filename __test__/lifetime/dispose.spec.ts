@@ -246,6 +246,7 @@ onDevices('a disposed tensor is refused by every method', async (t, device) => {
     rmsNorm: () => [{ normalizedShape: [2] }],
     slice: () => [[0, 0]],
     split: () => [2],
+    topK: () => [1],
     unsqueeze: () => [0],
   }
   const binary =

@@ -90,6 +90,7 @@ const SHAPES: readonly Misuse[] = [
   ['ERR_SHAPE', /^rmsNorm: x \[2, 3\] does not end with/, ({ f }) => rmsNorm(f(2, 3), { normalizedShape: 4 })],
   ['ERR_SHAPE', /^max: an empty axis of \[2, 0\]/, ({ f }) => f(2, 0).max(1)],
   ['ERR_SHAPE', /^min: an empty axis of \[0\]/, ({ f }) => f(0).min()],
+  ['ERR_SHAPE', /^topK: axis 1 of \[2, 3\] has 3 elements, fewer than k = 4; take k ≤ 3/, ({ f }) => f(2, 3).topK(4)],
   ['ERR_SHAPE', /^argmax: an empty axis of \[0, 3\]/, ({ f }) => f(0, 3).argmax(0)],
   ['ERR_SHAPE', /^gather: axis 1 is outside/, ({ f, i }) => gather(f(3), i(1), 1)],
   ['ERR_SHAPE', /^scatterAdd: updates \[2, 3\] have to be \[2, 4\]/, ({ f, i }) => scatterAdd(f(2, 3), i(2), [5, 4])],

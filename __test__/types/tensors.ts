@@ -114,6 +114,7 @@ export function methods(x: Tensor, y: Tensor): void {
   is<Tensor>()(x.variance(0, { correction: 0 }).softmax(-1).cast('i32'))
   is<Tensor>()(x.matmul(y, { transposeA: true }).linear(y, null))
   is<Tensor>()(x.gelu({ approximate: 'tanh' }))
+  is<Tensor>()(x.topK(2).values.add(x.topK(2, 0).indices))
   is<void>()(x.backward({ retainGraph: true, gradient: y }))
   is<void>()(x.dispose())
   is<void>()(x[Symbol.dispose]())

@@ -19,6 +19,7 @@ import * as reduce from './reduce.ts'
 import * as scan from './scan.ts'
 import * as shape from './shape.ts'
 import * as softmax from './softmax.ts'
+import * as topK from './top-k.ts'
 
 // Types of whole modules, and not of an object made here: the methods then keep the functions' documentation.
 type Operations = typeof activation &
@@ -34,7 +35,8 @@ type Operations = typeof activation &
   typeof reduce &
   typeof scan &
   typeof shape &
-  typeof softmax
+  typeof softmax &
+  typeof topK
 
 const METHODS = [
   'abs',
@@ -107,6 +109,7 @@ const METHODS = [
   'sub',
   'sum',
   'tanh',
+  'topK',
   'transpose',
   'unsqueeze',
   'variance',
@@ -134,6 +137,7 @@ const operations: Operations = {
   ...scan,
   ...shape,
   ...softmax,
+  ...topK,
 }
 
 for (const name of METHODS) {

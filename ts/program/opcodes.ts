@@ -178,6 +178,18 @@ export const OPCODES = {
     attributes: ['u32', 'u32', 'u32', 'f64'],
     dtypes: 'float',
   },
+  /**
+   * → the k largest over the middle, largest first, as [outer, k, inner] each: the elements, i32 their indices along the
+   * middle, i32 their places in all of x. NaN before everything, of equals the first; attributes outer, count, inner, k.
+   */
+  topK: {
+    code: 103,
+    family: 'reduce',
+    inputs: 1,
+    outputs: 3,
+    attributes: ['u32', 'u32', 'u32', 'u32'],
+    dtypes: 'number',
+  },
 
   // Softmax over the middle of [outer, count, inner].
   softmax: { code: 112, family: 'softmax', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'float' },

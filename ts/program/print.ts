@@ -29,6 +29,7 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   argmax: MIDDLE,
   argmin: MIDDLE,
   variance: [...MIDDLE, 'correction'],
+  topK: [...MIDDLE, 'k'],
   softmax: MIDDLE,
   logSoftmax: MIDDLE,
   softmaxGrad: MIDDLE,

@@ -1,6 +1,19 @@
 /** Reductions and softmax of random programs. */
 
-import { type Tensor, argmax, argmin, logSoftmax, max, mean, min, softmax, sum, variance } from '../../../ts/index.ts'
+import {
+  type Tensor,
+  type TopK,
+  argmax,
+  argmin,
+  logSoftmax,
+  max,
+  mean,
+  min,
+  softmax,
+  sum,
+  topK,
+  variance,
+} from '../../../ts/index.ts'
 import type { Known } from '../program-generator.ts'
 import { type Rule, float, pick, shaped, whole } from './rule.ts'
 
@@ -67,6 +80,32 @@ function along(
   }
 }
 
+/** Some or all of an axis. Of equals the index decides, so their indices are taken of whole numbers only. */
+function largest(
+  op: string,
+  fits: (k: Known) => boolean,
+  part: (found: TopK) => Tensor,
+  change: (size: number) => Partial<Known>,
+): Rule {
+  return {
+    op,
+    plan(choices, known) {
+      const at = pick(choices, known, (k) => fits(k) && k.shape.length > 0)
+      if (at === null) return null
+      const of = known[at]!
+      const axis = choices.below(of.shape.length)
+      const size = of.shape[axis]!
+      const k = choices.below(size + 1)
+      return {
+        inputs: [at],
+        options: { axis, k },
+        result: shaped({ ...of, shape: of.shape.with(axis, k) }, change(size)),
+      }
+    },
+    apply: ([x], { axis, k }) => part(topK(x!, k as number, axis as number)),
+  }
+}
+
 /** Reductions and softmax. */
 export const REDUCTIONS: readonly Rule[] = [
   reduction('sum', (x, axes, keepDims) => sum(x, axes, { keepDims }), (k, n) => ({ magnitude: n * k.magnitude, error: n * (k.error + 0.2 * n * k.magnitude) })), // prettier-ignore
@@ -109,6 +148,21 @@ export const REDUCTIONS: readonly Rule[] = [
       (_, n) => (n === 0 ? null : { kind: 'index', whole: true, magnitude: n - 1 }),
       { only: whole, oneAxis: true },
     ),
+  ),
+  {
+    ...largest(
+      'topK',
+      float,
+      (found) => found.values,
+      () => ({}),
+    ),
+    distance: spread,
+  },
+  largest(
+    'topKIndices',
+    whole,
+    (found) => found.indices,
+    (size) => ({ kind: 'index', whole: true, magnitude: Math.max(0, size - 1) }),
   ),
   along('softmax', softmax, (k) => ({ magnitude: 1, error: 2 * k.error + 8 })),
   along('logSoftmax', logSoftmax, (k, n) => ({

@@ -19,6 +19,7 @@ pub mod reduce;
 pub mod shape;
 mod share;
 pub mod softmax;
+pub mod top_k;
 
 pub use isa::Isa;
 pub use pool::Pool;

@@ -119,6 +119,14 @@ pub(super) fn with_floats<R>(count: usize, body: impl FnOnce(&mut [f32]) -> R) -
     })
 }
 
+/// The same for pairs of words.
+pub(super) fn with_longs<R>(count: usize, body: impl FnOnce(&mut [u64]) -> R) -> R {
+    with_scratch(count.saturating_mul(2), |words| {
+        // SAFETY: two words are as good as one number of twice the size, and they begin at a cache line.
+        body(unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() / 2) })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -194,6 +194,7 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
         "argmax" => Op::Reduce { kind: ReduceOp::Argmax, axes: a.middle()? },
         "argmin" => Op::Reduce { kind: ReduceOp::Argmin, axes: a.middle()? },
         "variance" => Op::Reduce { kind: ReduceOp::Variance { correction: a.float(3)? }, axes: a.middle()? },
+        "topK" => Op::TopK { axes: a.middle()?, k: a.word(3)? as usize },
         "softmax" => Op::Softmax { log: false, axes: a.middle()? },
         "logSoftmax" => Op::Softmax { log: true, axes: a.middle()? },
         "softmaxGrad" => Op::SoftmaxGrad { log: false, axes: a.middle()? },

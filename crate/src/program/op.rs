@@ -37,6 +37,13 @@ pub enum Op {
         /// How the operand is seen.
         axes: Middle,
     },
+    /// → the largest over the middle of `[outer, count, inner]`, sorted: elements, indices, places in all of the operand.
+    TopK {
+        /// How the operand is seen.
+        axes: Middle,
+        /// How many.
+        k: usize,
+    },
     /// Softmax or log-softmax over the middle of `[outer, count, inner]`.
     Softmax {
         /// Whether the logarithm is wanted.

@@ -295,6 +295,25 @@ fn reductions_cover_their_operand() {
 }
 
 #[test]
+fn the_largest_are_no_more_than_there_are() {
+    const FOUR: &[u32] = &[2, 2, 4];
+    let top_k = |results: [(crate::dtype::Dtype, &'static [u32]); 3], attributes: [u32; 4]| {
+        move |w: &mut Writer| {
+            let x = w.input(F32, &[2, 3, 4]);
+            w.op("topK", &results, &[x], &attributes.map(A::W));
+        }
+    };
+    accepted(top_k([(F32, FOUR), (I32, FOUR), (I32, FOUR)], [2, 3, 4, 2]));
+    accepted(top_k([(F32, &[2, 0, 4]), (I32, &[0]), (I32, &[0])], [2, 3, 4, 0]));
+    refused!(top_k([(F32, FOUR), (I32, FOUR), (I32, FOUR)], [2, 3, 5, 2]), "is not the 24 elements");
+    refused!(top_k([(F32, FOUR), (I32, FOUR), (I32, FOUR)], [2, 3, 4, 4]), "takes 4 of 3 elements");
+    refused!(top_k([(F32, FOUR), (I32, FOUR), (I32, FOUR)], [2, 3, 4, 3]), "has 16 elements and gets 24");
+    refused!(top_k([(F32, FOUR), (I32, FOUR), (I32, &[2, 4])], [2, 3, 4, 2]), "output 2 has 8 elements and gets 16");
+    refused!(top_k([(I32, FOUR), (I32, FOUR), (I32, FOUR)], [2, 3, 4, 2]), "is f32[2,2,4]");
+    refused!(top_k([(F32, FOUR), (I32, FOUR), (F32, FOUR)], [2, 3, 4, 2]), "is i32[2,2,4]");
+}
+
+#[test]
 fn norms_fit() {
     // x [2, 6]; weight and bias, if there are any; the sizes; results beside y.
     let norm =

@@ -273,7 +273,12 @@ fn random_reduce(random: &mut Random, writer: &mut Writer, x: u32) {
     let (outer, count) = (product(&dims[..axis]), dims.get(axis).copied().unwrap_or(1));
     let inner = product(dims.get(axis + 1..).unwrap_or_default());
     let middle = [A::W(outer), A::W(count), A::W(inner)];
-    match random.below(6) {
+    match random.below(7) {
+        6 => {
+            let k = random.below(count + 1);
+            let shape = [outer, k, inner];
+            writer.op("topK", &[(F32, &shape), (I32, &shape), (I32, &shape)], &[x], &[&middle[..], &[A::W(k)]].concat())
+        }
         0 => writer.like(random.pick(&["softmax", "logSoftmax"]), &[x], &middle),
         1 => writer.like(random.pick(&["softmaxGrad", "logSoftmaxGrad"]), &[x, x], &middle),
         2..=4 if count > 0 => {

@@ -23,6 +23,7 @@ import { REDUCE } from './reduce.ts'
 import { SHAPE } from './shape.ts'
 import { SOFTMAX } from './softmax.ts'
 import { STRUCTURE } from './structure.ts'
+import { TOP_K } from './top-k.ts'
 
 /** What a register holds: its elements, or the error it is poisoned with. */
 export type Held = TypedArray | TilegradError
@@ -32,6 +33,7 @@ const KERNELS: Kernels = {
   ...STRUCTURE,
   ...ELEMENTWISE,
   ...REDUCE,
+  ...TOP_K,
   ...SOFTMAX,
   ...NORM,
   ...MATMUL,

@@ -16,6 +16,7 @@ use crate::cpu::random::{Stream, dropout, uniform};
 use crate::cpu::reduce::{reduce, reduce_computed};
 use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
 use crate::cpu::softmax::{softmax, softmax_grad};
+use crate::cpu::top_k::{Largest, top_k};
 use crate::cpu::{Cpu, elementwise};
 use crate::error::{Error, Result};
 use crate::plan::Kernel;
@@ -45,6 +46,10 @@ impl Engine {
                 Some(elements) => reduce_computed(cpu, *kind, *axes, elements, on.output(0)?)?,
                 None => reduce(cpu, *kind, *axes, on.operand(0)?.dtype, on.input(0)?, on.output(0)?),
             },
+            Op::TopK { axes, k } => {
+                let to = Largest { values: on.output(0)?, indices: on.output(1)?, places: on.output(2)? };
+                top_k(cpu, *axes, *k, on.operand(0)?.dtype, on.input(0)?, to);
+            }
             Op::Softmax { log, axes } => softmax(cpu, *log, *axes, on.input(0)?, on.output(0)?),
             Op::SoftmaxGrad { log, axes } => {
                 softmax_grad(cpu, *log, *axes, on.input(0)?, on.input(1)?, on.output(0)?);

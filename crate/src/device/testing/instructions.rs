@@ -33,6 +33,11 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
         (Family::Element, _) => plain(element(row)),
         (_, "argmax" | "argmin") => one(&[(I32, &[2])], &MIDDLE),
         (_, "variance") => one(&[(F32, &[2])], &[&MIDDLE[..], &[A::F(1.0)]].concat()),
+        (_, "topK") => plain(program(&[(F32, X)], |w, x| {
+            let results: [(Dtype, &[u32]); 3] = [(F32, &[2, 2]), (I32, &[2, 2]), (I32, &[2, 2])];
+            let y = w.op(row.name, &results, x, &[&MIDDLE[..], &[A::W(2)]].concat());
+            vec![y, y + 1, y + 2]
+        })),
         (Family::Reduce, _) => one(&[(F32, &[2])], &MIDDLE),
         (_, "softmaxGrad" | "logSoftmaxGrad") => {
             plain(program(&[(F32, X), (F32, X)], |w, x| vec![w.like(row.name, x, &MIDDLE)]))

@@ -33,6 +33,7 @@ mod shape;
 mod softmax;
 #[cfg(test)]
 pub mod testing;
+mod top_k;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Traits};
@@ -131,6 +132,7 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::Assign => shape::assign(kernel, target),
         Op::AddInto => shape::add_into(kernel, target),
         Op::Reduce { kind, axes } => reduce::prepare(kernel, *kind, *axes, None, target),
+        Op::TopK { axes, k } => top_k::prepare(kernel, *axes, *k, target),
         Op::Softmax { log, axes } => softmax::forward(kernel, *log, *axes, target),
         Op::SoftmaxGrad { log, axes } => softmax::backward(kernel, *log, *axes, target),
         Op::Matmul { .. } | Op::Linear { .. } | Op::LinearGrad { .. } => gemm::prepare(kernel, None, target),

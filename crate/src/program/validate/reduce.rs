@@ -1,7 +1,7 @@
 //! Reductions and softmax over the middle of `[outer, count, inner]`. The three numbers only have to multiply to the
-//! operand's elements: which axes they stand for is TypeScript's business. A reduction gives `outer · inner` elements in
-//! whatever shape is declared; softmax keeps the shape. `max min argmax argmin` of nothing have no value, so count 0
-//! is refused there unless nothing is asked for.
+//! operand's elements: which axes they stand for is TypeScript's business. A reduction gives `outer · inner` elements, topK
+//! `outer · k · inner`, in whatever shape is declared; softmax keeps the shape. `max min argmax argmin` of nothing have no
+//! value, so count 0 is refused there unless nothing is asked for.
 
 use super::{Case, Check, of_type};
 use crate::dtype::Dtype;
@@ -22,6 +22,21 @@ pub(super) fn check(case: &Case) -> Check {
                 return Err("there is no largest or smallest of nothing".into());
             }
             case.gives(0, if index { Dtype::I32 } else { operand.dtype }, &result.dims)
+        }
+        Op::TopK { axes, k } => {
+            covers(axes, operand.numel)?;
+            if k > axes.count {
+                return Err(format!("takes {k} of {} elements", axes.count));
+            }
+            let elements = axes.outer * k * axes.inner;
+            for (position, dtype) in [operand.dtype, Dtype::I32, Dtype::I32].into_iter().enumerate() {
+                let result = case.result(position)?;
+                if result.numel != elements {
+                    return Err(format!("output {position} has {} elements and gets {elements}", result.numel));
+                }
+                case.gives(position, dtype, &result.dims)?;
+            }
+            Ok(())
         }
         Op::Softmax { axes, .. } => {
             covers(axes, operand.numel)?;
