@@ -201,16 +201,12 @@ impl Slab<'_> {
     /// from k to k.
     pub fn left(&self, rows: Range<usize>, block: usize) -> (*const f32, usize, usize) {
         let (k0, k) = self.block(block);
-        match self.a {
-            Some(packed) => {
-                let start = self.depth_before(block) * self.rows.len() + rows.start * k;
-                (packed.wrapping_add(start), 1, rows.len())
-            }
-            None => {
-                let source = self.problem.a.at(self.rows.start + rows.start, k0);
-                (source.data, source.stride, source.k_stride)
-            }
+        if let Some(packed) = self.a {
+            let start = self.depth_before(block) * self.rows.len() + rows.start * k;
+            return (packed.wrapping_add(start), 1, rows.len());
         }
+        let source = self.problem.a.at(self.rows.start + rows.start, k0);
+        (source.data, source.stride, source.k_stride)
     }
 
     /// The packing phase.
