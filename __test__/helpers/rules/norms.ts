@@ -1,6 +1,6 @@
 /** Normalisation in random programs. eps is large, so that no row makes rounding errors grow without bound. */
 
-import { type Tensor, groupNorm, layerNorm, rmsNorm } from '../../../ts/index.ts'
+import { type Tensor, batchNorm, groupNorm, layerNorm, rmsNorm, square } from '../../../ts/index.ts'
 import { numel, sameShape, type Shape } from '../../../ts/shape.ts'
 import type { Choices, Known } from '../program-generator.ts'
 import { type Options, type Planned, type Rule, float, pick, shaped } from './rule.ts'
@@ -63,7 +63,50 @@ function trailing(op: string, hasBias: boolean, apply: (x: Tensor, shape: Shape,
   }
 }
 
-/** layerNorm, rmsNorm and groupNorm. */
+/** Along any axis, by the statistics of the batch or by others; these are made of what is at hand, so that they are positive. */
+const BATCH_NORM: Rule = {
+  op: 'batchNorm',
+  plan(choices, known) {
+    const x = pick(choices, known, (k) => float(k) && k.shape.length >= 2)
+    if (x === null) return null
+    const { shape } = known[x]!
+    const axis = choices.below(shape.length)
+    const channels = shape[axis]!
+    const values = numel(shape.filter((_, i) => i !== axis))
+    const training = values >= 2 && choices.flag()
+    const plan = planned(choices, known, x, training ? values : 1, [channels], { axis, training })
+    if (training) return plan
+    const vector = (k: Known): boolean => float(k) && sameShape(k.shape, [channels])
+    const [mean, root] = [pick(choices, known, vector), pick(choices, known, vector)]
+    if (mean === null || root === null) return null
+    // x̂ is at most twice as sensitive as x and the mean, and falls with the variance at most by half of 1/eps^1.5 = 8.
+    const [of, at, by] = [known[x]!, known[mean]!, known[root]!]
+    const size = 2 * (of.magnitude + at.magnitude)
+    const spread = 2 * by.magnitude * by.error + by.magnitude ** 2
+    const error = 2 * (of.error + at.error) + size + 2 * size * spread
+    const weight = plan.options!['weight'] === true ? known[plan.inputs[1]!]! : { magnitude: 1, error: 0 }
+    const bias = plan.options!['bias'] === true ? known[plan.inputs.at(-1)!]! : { magnitude: 0, error: 0 }
+    const magnitude = size * weight.magnitude + bias.magnitude
+    return {
+      ...plan,
+      inputs: [...plan.inputs, mean, root],
+      result: shaped(of, {
+        whole: false,
+        magnitude,
+        error: error * weight.magnitude + size * weight.error + bias.error + magnitude,
+      }),
+    }
+  },
+  apply([x, ...rest], o) {
+    const [axis, training] = [o['axis'] as number, o['training'] as boolean]
+    const affine = affineOf(rest, o)
+    if (training) return batchNorm(x!, { ...affine, axis, eps: EPS, training })
+    const [runningMean, root] = rest.slice(-2) as [Tensor, Tensor]
+    return batchNorm(x!, { ...affine, axis, eps: EPS, runningMean, runningVar: square(root) })
+  },
+}
+
+/** All of them. */
 export const NORMS: readonly Rule[] = [
   trailing('layerNorm', true, (x, normalizedShape, affine) => layerNorm(x, { normalizedShape, ...affine, eps: EPS })),
   trailing('rmsNorm', false, (x, normalizedShape, { weight }) => rmsNorm(x, { normalizedShape, weight, eps: EPS })),
@@ -79,4 +122,5 @@ export const NORMS: readonly Rule[] = [
     },
     apply: ([x, ...rest], o) => groupNorm(x!, { groups: o['groups'] as number, ...affineOf(rest, o), eps: EPS }),
   },
+  BATCH_NORM,
 ]
