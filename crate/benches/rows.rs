@@ -214,18 +214,25 @@ fn rows(bench: &Bench) {
 }
 
 fn norms(bench: &Bench) {
-    let size = 1 << 22;
-    let (x, dy) = (floats(size), floats(size));
-    let (mut y, mut dx) = (vec![0.0; size], vec![0.0; size]);
-    let cases: [(&str, NormKind, [usize; 4]); 5] = [
+    let most = 1 << 22;
+    let (x, dy) = (floats(most), floats(most));
+    let (mut y, mut dx) = (vec![0.0; most], vec![0.0; most]);
+    let cases: [(&str, NormKind, [usize; 4]); 10] = [
         ("layerNorm [4096, 1024]", NormKind::Layer, [4096, 1, 1024, 1]),
         ("rmsNorm [4096, 1024]", NormKind::Rms, [4096, 1, 1024, 1]),
         ("layerNorm [65536, 64]", NormKind::Layer, [65_536, 1, 64, 1]),
         ("groupNorm [16, 64, 64, 64] 8", NormKind::Group, [16, 8, 8, 4096]),
         ("groupNorm [4096, 256, 2, 2] 8", NormKind::Group, [4096, 8, 32, 4]),
+        ("groupNorm [1024, 256, 4, 4] 8", NormKind::Group, [1024, 8, 32, 16]),
+        ("groupNorm [1024, 128, 5, 5] 8", NormKind::Group, [1024, 8, 16, 25]),
+        ("groupNorm [1024, 64, 7, 7] 8", NormKind::Group, [1024, 8, 8, 49]),
+        ("groupNorm [256, 64, 14, 14] 8", NormKind::Group, [256, 8, 8, 196]),
+        ("groupNorm [1024, 64, 8, 8] 8", NormKind::Group, [1024, 8, 8, 64]),
     ];
     for (name, kind, [outer, groups, channels, inner]) in cases {
         let rows = NormRows { kind, outer, groups, channels, inner };
+        let size = rows.numel();
+        let (x, dy, y, dx) = (&x[..size], &dy[..size], &mut y[..size], &mut dx[..size]);
         let (weight, bias) = (floats(rows.affine()), floats(rows.affine()));
         let (mut means, mut scales) = (vec![0.0; rows.rows()], vec![0.0; rows.rows()]);
         let (mut dweight, mut dbias) = (vec![0; rows.affine()], vec![0; rows.affine()]);
@@ -233,13 +240,13 @@ fn norms(bench: &Bench) {
         bench.line(name, 2 * size, |cpu| {
             let affine = norm::Affine { weight: Some(&weight), bias: centred.then_some(&bias[..]) };
             let means = centred.then_some(&mut means[..]);
-            norm::norm(cpu, rows, 1e-5, &x, affine, norm::Normalized { y: &mut y, means, scales: &mut scales });
+            norm::norm(cpu, rows, 1e-5, x, affine, norm::Normalized { y, means, scales: &mut scales });
         });
         bench.line(&name.replacen(' ', "Grad ", 1), 3 * size, |cpu| {
             let (weight, means) = (Some(&weight[..]), centred.then_some(&means[..]));
-            let saved = norm::Saved { dy: &dy, x: &x, weight, means, scales: &scales };
+            let saved = norm::Saved { dy, x, weight, means, scales: &scales };
             let dbias = centred.then_some(&mut dbias[..]);
-            let to = norm::NormGradients { dx: Some(&mut dx), dweight: Some(&mut dweight), dbias };
+            let to = norm::NormGradients { dx: Some(dx), dweight: Some(&mut dweight), dbias };
             norm::norm_grad(cpu, rows, saved, to);
         });
     }

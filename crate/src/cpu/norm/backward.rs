@@ -2,9 +2,11 @@
 //! means over the row; without the first of them where rows are not centred. dweight = Σ dy ⊙ x̂ and dbias = Σ dy over the examples
 //! are added up block by block: a block of examples leaves one line of partial sums, and those are summed as any columns.
 
-use super::{LANES, sums};
+use std::ops::Range;
+
+use super::{by_position, has_few_positions, spread, sums};
 use crate::cpu::reduce::reduce;
-use crate::cpu::share::{Shared, with_scratch};
+use crate::cpu::share::{Shared, with_floats, with_scratch};
 use crate::cpu::{Cpu, math};
 use crate::dtype::Dtype;
 use crate::program::op::{Middle, NormRows, ReduceOp};
@@ -17,6 +19,9 @@ const BLOCK_ELEMENTS: usize = 1 << 16;
 
 /// Most examples of a block, whose sums are taken one after the other.
 const BLOCK_EXAMPLES: usize = 64;
+
+/// Elements of an example that make a unit of work, where its groups are smaller.
+const UNIT_ELEMENTS: usize = 1 << 10;
 
 /// Elements that a channel has in a block at least, so that partial sums are a small part of the operands.
 const BLOCK_INNER: usize = 8;
@@ -57,6 +62,9 @@ pub fn norm_grad(cpu: &Cpu, rows: NormRows, saved: Saved, to: NormGradients) {
         }
         return;
     }
+    if has_few_positions(rows) {
+        return over_positions(cpu, rows, saved, to);
+    }
     let examples = block_of(rows);
     let blocks = rows.outer.div_ceil(examples);
     if blocks == 1 {
@@ -74,6 +82,31 @@ pub fn norm_grad(cpu: &Cpu, rows: NormRows, saved: Saved, to: NormGradients) {
                 reduce(cpu, ReduceOp::Sum, columns, Dtype::F32, partials, sums);
             }
         }
+    });
+}
+
+/// The same where every position has a weight of its own, whose gradients are then those of the channel's positions together.
+fn over_positions(cpu: &Cpu, rows: NormRows, saved: Saved, to: NormGradients) {
+    let size = rows.affine() * rows.inner;
+    let weights = if saved.weight.is_some() { size } else { 0 };
+    let [slopes, biases] = [&to.dweight, &to.dbias].map(|sums| if sums.is_some() { size } else { 0 });
+    with_floats(weights, |weight| {
+        let saved = Saved { weight: saved.weight.map(|from| spread(from, rows.inner, weight)), ..saved };
+        with_scratch(slopes + biases, |scratch| {
+            let (dweight, dbias) = scratch.split_at_mut(slopes);
+            let parts = NormGradients {
+                dx: to.dx,
+                dweight: to.dweight.is_some().then_some(&mut *dweight),
+                dbias: to.dbias.is_some().then_some(&mut *dbias),
+            };
+            norm_grad(cpu, by_position(rows), saved, parts);
+            let positions = Middle { outer: rows.affine(), count: rows.inner, inner: 1 };
+            for (sums, parts) in [(to.dweight, dweight), (to.dbias, dbias)] {
+                if let Some(sums) = sums {
+                    reduce(cpu, ReduceOp::Sum, positions, Dtype::F32, parts, sums);
+                }
+            }
+        });
     });
 }
 
@@ -95,28 +128,32 @@ fn over_blocks(
     let NormRows { outer, groups, channels, .. } = rows;
     let dx = dx.map(Shared::new);
     let partials = partials.map(|partials| partials.map(Shared::new));
-    // Groups share no row and no channel, so each of them is work of its own.
-    let units = outer.div_ceil(examples) * groups;
+    // Groups share no row and no channel, so they may be work of their own; small ones go together, as they lie in memory.
+    let together = (UNIT_ELEMENTS / rows.count()).clamp(1, groups);
+    let parts = groups.div_ceil(together);
+    let units = outer.div_ceil(examples) * parts;
     let tasks = cpu.tasks(saved.x.len() as u64 * PICOSECONDS, units);
     cpu.ranges(tasks, units, &|units| {
         for unit in units {
-            let (block, group) = (unit / groups, unit % groups);
-            let start = block * rows.affine() + group * channels;
+            let (block, first) = (unit / parts, unit % parts * together);
+            let unit_groups = first..(first + together).min(groups);
+            let part = block * rows.affine() + first * channels;
+            let part = part..part + unit_groups.len() * channels;
             let [dweight, dbias] = partials.map(|partials| {
                 // SAFETY: every unit has channels of its own in the line of its block.
-                partials.map(|partials| unsafe { partials.part(start..start + channels) })
+                partials.map(|partials| unsafe { partials.part(part.clone()) })
             });
-            let unit =
-                Unit { examples: block * examples..((block + 1) * examples).min(outer), group, dx, dweight, dbias };
+            let examples = block * examples..((block + 1) * examples).min(outer);
+            let unit = Unit { examples, groups: unit_groups, dx, dweight, dbias };
             crate::dispatch!(cpu.isa, unit_rows(rows: NormRows = rows, saved: Saved = saved, unit: Unit = unit));
         }
     });
 }
 
-/// One group of the examples of a block.
+/// Some groups of the examples of a block.
 struct Unit<'a> {
-    examples: std::ops::Range<usize>,
-    group: usize,
+    examples: Range<usize>,
+    groups: Range<usize>,
     dx: Option<Shared<'a, f32>>,
     dweight: Option<&'a mut [u32]>,
     dbias: Option<&'a mut [u32]>,
@@ -124,25 +161,25 @@ struct Unit<'a> {
 
 #[inline(always)]
 fn unit_rows<const FMA: bool>(rows: NormRows, saved: Saved, unit: Unit) {
-    let Unit { examples, group, dx, mut dweight, mut dbias } = unit;
+    let Unit { examples, groups, dx, mut dweight, mut dbias } = unit;
     for sums in [&mut dweight, &mut dbias].into_iter().flatten() {
         sums.fill(0);
     }
-    let weight = saved.weight.map(|all| &all[group * rows.channels..(group + 1) * rows.channels]);
-    for example in examples {
+    for (example, group) in examples.flat_map(|example| groups.clone().map(move |group| (example, group))) {
         let index = example * rows.groups + group;
         let range = index * rows.count()..(index + 1) * rows.count();
         let row = Row {
             dy: &saved.dy[range.clone()],
             x: &saved.x[range.clone()],
-            weight,
+            weight: saved.weight.map(|all| &all[group * rows.channels..(group + 1) * rows.channels]),
             mean: saved.means.map_or(0.0, |means| means[index]),
             scale: saved.scales[index],
             is_centred: rows.is_centred(),
         };
         // SAFETY: every row belongs to one unit.
         let dx = dx.map(|dx| unsafe { dx.part(range) });
-        let sums = [dweight.as_deref_mut(), dbias.as_deref_mut()];
+        let channels = (group - groups.start) * rows.channels..(group - groups.start + 1) * rows.channels;
+        let sums = [&mut dweight, &mut dbias].map(|sums| sums.as_deref_mut().map(|sums| &mut sums[channels.clone()]));
         if rows.inner == 1 {
             row.by_element::<FMA>(dx, sums);
         } else {
@@ -210,7 +247,7 @@ impl Row<'_> {
         }
     }
 
-    /// A channel has `inner` neighbours: their sums are parts of those of the row.
+    /// A channel has `inner` neighbours, more than a few: their sums are parts of those of the row.
     #[inline(always)]
     fn by_channel<const FMA: bool>(
         self,
@@ -221,11 +258,7 @@ impl Row<'_> {
         let (mut totals, mut part) = ((0.0, 0.0), (0.0, 0.0));
         let weight = |channel: usize| self.weight.map_or(1.0, |weight| weight[channel]);
         for (channel, (dy, x)) in self.dy.chunks_exact(inner).zip(self.x.chunks_exact(inner)).enumerate() {
-            let (sum, along) = if inner < LANES {
-                dy.iter().zip(x).fold((0.0, 0.0), |(sum, along), (&dy, &x)| (sum + dy, along + dy * self.normal(x)))
-            } else {
-                sums([dy, x, x], |dy, x, _| (dy, dy * self.normal(x)))
-            };
+            let (sum, along) = sums([dy, x, x], |dy, x, _| (dy, dy * self.normal(x)));
             for (sums, value) in [(&mut dweight, along), (&mut dbias, sum)] {
                 if let Some(sums) = sums {
                     sums[channel] = (f32::from_bits(sums[channel]) + value).to_bits();

@@ -1,8 +1,7 @@
 //! y = (x − mean)/√(variance + eps) · weight + bias for each row. The mean is 0 where rows are not centred.
 
-use super::{BLOCK, LANES};
-use crate::cpu::lanes::fold;
-use crate::cpu::share::Shared;
+use super::{BLOCK, LANES, by_position, has_few_positions, spread, total};
+use crate::cpu::share::{Shared, with_floats};
 use crate::cpu::{Cpu, math};
 use crate::program::op::NormRows;
 
@@ -30,6 +29,21 @@ pub struct Normalized<'a> {
 
 /// Normalises every row of `x`.
 pub fn norm(cpu: &Cpu, rows: NormRows, eps: f64, x: &[f32], affine: Affine, to: Normalized) {
+    if !has_few_positions(rows) {
+        return each_row(cpu, rows, eps, x, affine, to);
+    }
+    let [weights, biases] = [affine.weight, affine.bias].map(|each| each.map_or(0, |each| each.len() * rows.inner));
+    with_floats(weights + biases, |scratch| {
+        let (weight, bias) = scratch.split_at_mut(weights);
+        let affine = Affine {
+            weight: affine.weight.map(|from| spread(from, rows.inner, weight)),
+            bias: affine.bias.map(|from| spread(from, rows.inner, bias)),
+        };
+        each_row(cpu, by_position(rows), eps, x, affine, to);
+    });
+}
+
+fn each_row(cpu: &Cpu, rows: NormRows, eps: f64, x: &[f32], affine: Affine, to: Normalized) {
     let count = rows.count();
     let (y, scales) = (Shared::new(to.y), Shared::new(to.scales));
     let means = to.means.map(Shared::new);
@@ -109,7 +123,7 @@ fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
             *total += sum;
         }
     }
-    fold(totals)
+    total(totals)
 }
 
 /// A channel has one element.
@@ -147,7 +161,7 @@ fn by_element<const FMA: bool>(
     }
 }
 
-/// A channel has `inner` neighbours.
+/// A channel has `inner` neighbours, more than a few, or none.
 #[inline(always)]
 fn by_channel<const FMA: bool>(
     inner: usize,

@@ -11,7 +11,10 @@ mod forward;
 #[cfg(test)]
 mod tests;
 
+use std::hint::black_box;
+
 use super::lanes::fold;
+use crate::program::op::NormRows;
 
 pub use backward::{NormGradients, Saved, norm_grad};
 pub use forward::{Affine, Normalized, norm};
@@ -21,6 +24,35 @@ const LANES: usize = 32;
 
 /// Elements of a row that are summed before their sums join the totals, so that errors hardly grow with the length.
 const BLOCK: usize = 2048;
+
+/// Positions of a channel up to which each of them gets a weight and a bias of its own: a loop over so few is not worth
+/// starting. All of a row is then one loop, as where a channel is one element.
+const FEW: usize = 64;
+
+fn has_few_positions(rows: NormRows) -> bool {
+    (2..=FEW).contains(&rows.inner)
+}
+
+/// The same rows with every position a channel.
+fn by_position(rows: NormRows) -> NormRows {
+    NormRows { channels: rows.count(), inner: 1, ..rows }
+}
+
+/// What goes by channel, for each position.
+fn spread<'to>(channels: &[f32], inner: usize, to: &'to mut [f32]) -> &'to [f32] {
+    for (&channel, to) in channels.iter().zip(to.chunks_exact_mut(inner)) {
+        to.fill(channel);
+    }
+    to
+}
+
+/// The sum over lanes.
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f32 {
+    // Where the compiler sees the tree behind the loop, it may arrange the registers of the loop for the tree, two lanes to
+    // each, and the loop takes several times as long.
+    fold(black_box(lanes))
+}
 
 /// Two sums over neighbours: of the pairs that `term` makes of each element of three operands.
 #[inline(always)]
@@ -49,6 +81,6 @@ fn sums([a, b, c]: [&[f32]; 3], term: impl Fn(f32, f32, f32) -> (f32, f32)) -> (
             }
         }
     }
-    let [first, second] = totals.map(fold);
+    let [first, second] = totals.map(total);
     (first, second)
 }

@@ -2,8 +2,9 @@ use super::*;
 use crate::cpu::{Cpu, Isa, Pool};
 use crate::program::op::{NormKind, NormRows};
 
-/// Kind, outer, groups, channels, inner: nothing, one, primes, edges of lanes and blocks, many examples, long rows.
-const SHAPES: [(NormKind, [usize; 4]); 28] = [
+/// Kind, outer, groups, channels, inner: nothing, one, primes, edges of lanes, blocks, few positions and units; many examples,
+/// long rows.
+const SHAPES: [(NormKind, [usize; 4]); 33] = [
     (NormKind::Layer, [0, 1, 5, 1]),
     (NormKind::Layer, [3, 1, 0, 1]),
     (NormKind::Layer, [4, 1, 1, 1]),
@@ -32,6 +33,11 @@ const SHAPES: [(NormKind, [usize; 4]); 28] = [
     (NormKind::Group, [5, 4, 3, 33]),
     (NormKind::Group, [3, 2, 65, 16]),
     (NormKind::Group, [2, 1, 2, 5001]),
+    (NormKind::Group, [5, 3, 5, 63]),
+    (NormKind::Group, [130, 3, 5, 64]),
+    (NormKind::Group, [130, 3, 5, 65]),
+    (NormKind::Group, [3, 2, 70, 96]),
+    (NormKind::Group, [70, 7, 300, 1]),
 ];
 
 const EPS: f64 = 1e-5;
@@ -175,7 +181,9 @@ fn forward_and_backward_follow_the_formulas() {
 #[test]
 fn any_choice_of_gradients_gives_the_same_bits() {
     for cpu in every_cpu() {
-        for shape in [(NormKind::Layer, [70, 1, 33, 1]), (NormKind::Group, [70, 2, 3, 7])] {
+        for shape in
+            [(NormKind::Layer, [70, 1, 33, 1]), (NormKind::Group, [70, 2, 3, 7]), (NormKind::Group, [70, 2, 3, 70])]
+        {
             let rows = rows(shape);
             let operands = Operands::new(rows, true, true);
             let all = operands.run(&cpu, rows);
@@ -229,9 +237,12 @@ fn neither_threads_nor_other_rows_change_a_bit() {
 #[test]
 fn appended_examples_without_a_gradient_change_no_bit_of_what_is_summed() {
     for cpu in every_cpu() {
-        for shape in
-            [(NormKind::Layer, [70, 1, 33, 1]), (NormKind::Group, [70, 2, 3, 7]), (NormKind::Rms, [3, 1, 5, 1])]
-        {
+        for shape in [
+            (NormKind::Layer, [70, 1, 33, 1]),
+            (NormKind::Group, [70, 2, 3, 7]),
+            (NormKind::Group, [70, 2, 3, 70]),
+            (NormKind::Rms, [3, 1, 5, 1]),
+        ] {
             let rows = rows(shape);
             let mut operands = Operands::new(rows, true, true);
             let before = operands.run(&cpu, rows);
