@@ -1,21 +1,9 @@
 /** `npm run bench`: our own figures on every device. Peers: `npm run bench:peers`. */
 
 import { devices, openDevice } from 'tilegrad'
-import { compare, host } from './measure.ts'
-import {
-  batchNormBackward,
-  batchNormEvaluation,
-  batchNormTraining,
-  fusedLinear,
-  gemm,
-  mlpInference,
-  mlpStep,
-  naiveGemm,
-  recordAdd,
-  replayStep,
-  rowNorm,
-  rowSoftmax,
-} from './ours.ts'
+import { compare, host, unchecked } from './measure.ts'
+import { fusedLinear, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, replayStep } from './ours.ts'
+import { NORMS, backward, forward } from './ours-norms.ts'
 import { type Line, print, save } from './report.ts'
 
 const lines: Line[] = []
@@ -53,11 +41,12 @@ for (const info of await devices()) {
     }
     for (const b of [1, 32, 256])
       await report({ work: `mlp 784-512-256-10 inference b=${b}` }, [mlpInference(device, b)])
-    await report({ work: 'softmax [4096, 1024]' }, [rowSoftmax(device, 4096, 1024)])
-    await report({ work: 'layerNorm [4096, 1024]' }, [rowNorm(device, 4096, 1024)])
-    await report({ work: 'batchNorm training [4096, 1024]' }, [batchNormTraining(device, 4096, 1024)])
-    await report({ work: 'batchNorm evaluation [4096, 1024]' }, [batchNormEvaluation(device, 4096, 1024)])
-    await report({ work: 'batchNorm backward [4096, 1024]' }, [batchNormBackward(device, 4096, 1024)])
+    for (const norm of NORMS) {
+      await report({ work: `${norm} [4096, 1024]` }, [
+        forward(norm, device, [4096, 1024]),
+        unchecked(backward(norm, device, [4096, 1024], 'backward')),
+      ])
+    }
   }
   await report({ work: `record one add of 4 numbers (${info.kind})` }, [recordAdd(device)])
   await report({ work: `compiled AdamW step of an MLP 1-1-1-1 (${info.kind})` }, [replayStep(device)])

@@ -1,6 +1,6 @@
 /**
  * Writes ONNX models, as far as the benchmarks need them: nodes, f32 initialisers, f32 inputs and outputs. The field
- * numbers are those of onnx.proto (opset 17).
+ * numbers are those of onnx.proto.
  */
 
 /** A node: operator, names of inputs and outputs, integer attributes. */
@@ -17,6 +17,8 @@ export interface OnnxGraph {
   readonly constants?: Readonly<Record<string, { readonly shape: readonly number[]; readonly data: Float32Array }>>
   readonly inputs: Readonly<Record<string, readonly number[]>>
   readonly outputs: Readonly<Record<string, readonly number[]>>
+  /** Version of the operators. Default 17. */
+  readonly opset?: number
 }
 
 const FLOAT = 1
@@ -47,7 +49,7 @@ export function onnxModel(graph: OnnxGraph): Uint8Array {
     ...Object.entries(graph.inputs).map(([name, shape]) => valueInfo(11, name, shape)),
     ...Object.entries(graph.outputs).map(([name, shape]) => valueInfo(12, name, shape)),
   ]
-  return Buffer.concat([number(1, 8), message(7, body), message(8, [text(1, ''), number(2, 17)])])
+  return Buffer.concat([number(1, 8), message(7, body), message(8, [text(1, ''), number(2, graph.opset ?? 17)])])
 }
 
 function valueInfo(field: number, name: string, shape: readonly number[]): Buffer {

@@ -1,25 +1,14 @@
 /** tilegrad's own contestants. Operands stay on the device, results are kept until the device has finished. */
 
 import type { Tensor } from 'tilegrad'
-import {
-  type Device,
-  batchNorm,
-  compile,
-  layerNorm,
-  linear,
-  matmul,
-  nn,
-  noGrad,
-  optim,
-  softmax,
-  tensor,
-} from 'tilegrad'
+import { type Device, compile, linear, matmul, nn, noGrad, optim, tensor } from 'tilegrad'
 import { type Contestant, numbers, sample, time } from './measure.ts'
 
 /** Results alive at once; a real service keeps a few, a benchmark must not keep thousands. */
 const WINDOW = 8
 
-function contestant(name: string, device: Device, call: () => Tensor): Contestant {
+/** Makes one result after the other, which stay on the device. */
+export function contestant(name: string, device: Device, call: () => Tensor): Contestant {
   return {
     name,
     run: (calls) =>
@@ -92,63 +81,6 @@ export function fusedLinearRead(device: Device, m: number, k: number, n: number)
         }
       }),
   }
-}
-
-/** Softmax over the last axis. */
-export function rowSoftmax(device: Device, rows: number, columns: number, name = 'tilegrad'): Contestant {
-  const x = tensor(
-    numbers(rows * columns, 7).map((v) => v * 8),
-    { shape: [rows, columns], device },
-  )
-  return contestant(name, device, () => softmax(x))
-}
-
-/** layerNorm over the last axis with weight and bias. */
-export function rowNorm(device: Device, rows: number, columns: number, name = 'tilegrad'): Contestant {
-  const x = tensor(numbers(rows * columns, 7), { shape: [rows, columns], device })
-  const [weight, bias] = [11, 13].map((step) => tensor(numbers(columns, step), { device }))
-  return contestant(name, device, () => layerNorm(x, { normalizedShape: columns, weight: weight!, bias: bias! }))
-}
-
-function batchNormOperands(device: Device, rows: number, channels: number) {
-  const each = (step: number) => tensor(numbers(channels, step), { device })
-  return {
-    x: tensor(numbers(rows * channels, 7), { shape: [rows, channels], device }),
-    weight: each(11),
-    bias: each(13),
-    mean: each(17),
-    variance: each(19).add(1),
-  }
-}
-
-/** Batch normalisation of rows by their own statistics, as in training. */
-export function batchNormTraining(device: Device, rows: number, channels: number, name = 'tilegrad'): Contestant {
-  const { x, weight, bias } = batchNormOperands(device, rows, channels)
-  return contestant(name, device, () => batchNorm(x, { weight, bias, training: true }))
-}
-
-/** Batch normalisation by running statistics, as in evaluation. */
-export function batchNormEvaluation(device: Device, rows: number, channels: number, name = 'tilegrad'): Contestant {
-  const { x, weight, bias, mean, variance } = batchNormOperands(device, rows, channels)
-  return contestant(name, device, () => batchNorm(x, { weight, bias, runningMean: mean, runningVar: variance }))
-}
-
-/** Its gradient alone: of x, weight and bias. */
-export function batchNormBackward(device: Device, rows: number, channels: number, name = 'tilegrad'): Contestant {
-  const { x, weight, bias } = batchNormOperands(device, rows, channels)
-  const leaves = [x, weight, bias]
-  for (const leaf of leaves) leaf.requiresGrad = true
-  const y = batchNorm(x, { weight, bias, training: true })
-  const gradient = tensor(numbers(rows * channels, 23), { shape: [rows, channels], device })
-  return contestant(name, device, () => {
-    y.backward({ gradient, retainGraph: true })
-    const dx = x.grad!
-    for (const leaf of leaves) {
-      if (leaf !== x) leaf.grad?.dispose()
-      leaf.grad = null
-    }
-    return dx
-  })
 }
 
 /** The MLP 784-512-256-10 that the peers have too, or one of other widths. */

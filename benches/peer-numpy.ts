@@ -4,9 +4,10 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Contestant } from './measure.ts'
+import type { Norm } from './ours-norms.ts'
 
 /** The works of `peer_numpy.py`. */
-export type Work = 'gemm' | 'linear' | 'softmax' | 'layerNorm' | 'batchNormTraining' | 'batchNormEvaluation' | 'mlp'
+export type Work = 'gemm' | 'linear' | Norm | `${Norm}Backward` | 'mlp'
 
 /** A running NumPy, or the reason why there is none. */
 export class Numpy {

@@ -4,6 +4,8 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { type Contestant, numbers, sample, time } from './measure.ts'
 import { batchOf, initial } from './children/mlp.ts'
 import { type OnnxGraph, onnxModel } from './onnx.ts'
+import { onnxNorm } from './onnx-norms.ts'
+import type { Norm } from './ours-norms.ts'
 
 async function contestant(
   graph: OnnxGraph,
@@ -60,49 +62,10 @@ export function ortLinear(m: number, k: number, n: number, threads: number): Pro
   )
 }
 
-/** Softmax over the last axis. */
-export function ortSoftmax(rows: number, columns: number, threads: number): Promise<Contestant> {
-  return contestant(
-    {
-      nodes: [{ op: 'Softmax', inputs: ['x'], outputs: ['y'], attributes: { axis: -1 } }],
-      inputs: { x: [rows, columns] },
-      outputs: { y: [rows, columns] },
-    },
-    { x: numbers(rows * columns, 7).map((v) => v * 8) },
-    threads,
-  )
-}
-
-/** layerNorm over the last axis with constant weight and bias. */
-export function ortLayerNorm(rows: number, columns: number, threads: number): Promise<Contestant> {
-  return contestant(
-    {
-      nodes: [{ op: 'LayerNormalization', inputs: ['x', 'w', 'b'], outputs: ['y'], attributes: { axis: -1 } }],
-      constants: {
-        w: { shape: [columns], data: numbers(columns, 11) },
-        b: { shape: [columns], data: numbers(columns, 13) },
-      },
-      inputs: { x: [rows, columns] },
-      outputs: { y: [rows, columns] },
-    },
-    { x: numbers(rows * columns, 7) },
-    threads,
-  )
-}
-
-/** Batch normalisation by given statistics: it has no other without its training build. */
-export function ortBatchNorm(rows: number, channels: number, threads: number): Promise<Contestant> {
-  const each = (step: number, add = 0) => ({ shape: [channels], data: numbers(channels, step).map((v) => v + add) })
-  return contestant(
-    {
-      nodes: [{ op: 'BatchNormalization', inputs: ['x', 'weight', 'bias', 'mean', 'variance'], outputs: ['y'] }],
-      constants: { weight: each(11), bias: each(13), mean: each(17), variance: each(19, 1) },
-      inputs: { x: [rows, channels] },
-      outputs: { y: [rows, channels] },
-    },
-    { x: numbers(rows * channels, 7) },
-    threads,
-  )
+/** A normalisation or softmax of numbers as ours has them. */
+export function ortNorm(norm: Norm, shape: readonly number[], threads: number): Promise<Contestant> {
+  const { nodes, constants, x, opset } = onnxNorm(norm, shape, 'x', 'y')
+  return contestant({ nodes, constants, opset, inputs: { x: shape }, outputs: { y: shape } }, { x }, threads)
 }
 
 /** The MLP 784-512-256-10 with constant parameters. */

@@ -9,11 +9,7 @@ import time
 
 import numpy as np
 
-
-def numbers(shape, step):
-    count = int(np.prod(shape))
-    index = np.arange(count, dtype=np.float64)
-    return (((index * step) % 1000) / 1000 - 0.5).astype(np.float32).reshape(shape)
+from peer_numpy_norms import NORMS, numbers
 
 
 class Gemm:
@@ -40,77 +36,6 @@ class Linear:
         np.matmul(self.x, self.w, out=self.y)
         np.add(self.y, self.b, out=self.y)
         np.maximum(self.y, 0, out=self.y)
-
-    def check(self):
-        self.call()
-        return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
-
-
-class Softmax:
-    def __init__(self, rows, columns):
-        self.x = numbers((rows, columns), 7) * np.float32(8)
-        self.y = np.empty_like(self.x)
-
-    def call(self):
-        np.subtract(self.x, self.x.max(axis=1, keepdims=True), out=self.y)
-        np.exp(self.y, out=self.y)
-        self.y /= self.y.sum(axis=1, keepdims=True)
-
-    def check(self):
-        self.call()
-        return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
-
-
-class LayerNorm:
-    def __init__(self, rows, columns):
-        self.x = numbers((rows, columns), 7)
-        self.w, self.b = numbers((columns,), 11), numbers((columns,), 13)
-        self.y, self.squares = np.empty_like(self.x), np.empty_like(self.x)
-
-    def call(self):
-        np.subtract(self.x, self.x.mean(axis=1, keepdims=True), out=self.y)
-        np.multiply(self.y, self.y, out=self.squares)
-        self.y *= 1 / np.sqrt(self.squares.mean(axis=1, keepdims=True) + np.float32(1e-5))
-        self.y *= self.w
-        self.y += self.b
-
-    def check(self):
-        self.call()
-        return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
-
-
-class BatchNormTraining:
-    """By the statistics of the rows themselves."""
-
-    def __init__(self, rows, channels):
-        self.x = numbers((rows, channels), 7)
-        self.weight, self.bias = numbers((channels,), 11), numbers((channels,), 13)
-        self.y, self.s = np.empty_like(self.x), np.empty_like(self.x)
-
-    def call(self):
-        np.subtract(self.x, self.x.mean(axis=0), out=self.y)
-        np.square(self.y, out=self.s)
-        self.y *= self.weight / np.sqrt(self.s.mean(axis=0) + np.float32(1e-5))
-        self.y += self.bias
-
-    def check(self):
-        self.call()
-        return self.y.ravel()[:: max(1, self.y.size // 16)][:16]
-
-
-class BatchNormEvaluation:
-    """By given statistics, which make one factor and one shift per channel."""
-
-    def __init__(self, rows, channels):
-        self.x = numbers((rows, channels), 7)
-        self.weight, self.bias = numbers((channels,), 11), numbers((channels,), 13)
-        self.mean, self.variance = numbers((channels,), 17), numbers((channels,), 19) + np.float32(1)
-        self.y = np.empty_like(self.x)
-
-    def call(self):
-        scale = self.weight / np.sqrt(self.variance + np.float32(1e-5))
-        np.multiply(self.x, scale, out=self.y)
-        self.y += self.bias - self.mean * scale
 
     def check(self):
         self.call()
@@ -205,11 +130,8 @@ class MlpStep:
 WORK = {
     "gemm": Gemm,
     "linear": Linear,
-    "softmax": Softmax,
-    "batchNormTraining": BatchNormTraining,
-    "batchNormEvaluation": BatchNormEvaluation,
-    "layerNorm": LayerNorm,
     "mlp": MlpStep,
+    **NORMS,
 }
 
 

@@ -3,23 +3,9 @@
 import { openDevice } from 'tilegrad'
 import { type Contestant, compare, host } from './measure.ts'
 import { ChildPeer } from './children/peer.ts'
-import {
-  batchNormBackward,
-  batchNormEvaluation,
-  batchNormTraining,
-  fusedLinear,
-  fusedLinearRead,
-  gemm,
-  mlpInference,
-  mlpStep,
-  naiveGemm,
-  recordAdd,
-  replayStep,
-  rowNorm,
-  rowSoftmax,
-} from './ours.ts'
+import { fusedLinear, fusedLinearRead, gemm, mlpInference, mlpStep, naiveGemm, recordAdd, replayStep } from './ours.ts'
 import { Numpy } from './peer-numpy.ts'
-import { ortBatchNorm, ortGemm, ortLayerNorm, ortLinear, ortMlp, ortSoftmax } from './peer-onnxruntime.ts'
+import { ortGemm, ortLinear, ortMlp } from './peer-onnxruntime.ts'
 import { type Line, print, save } from './report.ts'
 
 const threads = 2
@@ -81,31 +67,6 @@ for (const b of [1, 32, 256]) {
     await ortMlp(b, threads),
   ])
 }
-await report({ work: 'softmax [4096, 1024]', goals: { onnxruntime: 1 } }, [
-  rowSoftmax(cpu, 4096, 1024),
-  await ortSoftmax(4096, 1024, threads),
-  numpy?.contestant('softmax', [4096, 1024]),
-])
-await report({ work: 'layerNorm [4096, 1024]', goals: { onnxruntime: 1.2, numpy: 1.2 } }, [
-  rowNorm(cpu, 4096, 1024),
-  await ortLayerNorm(4096, 1024, threads),
-  numpy?.contestant('layerNorm', [4096, 1024]),
-])
-await report({ work: 'batchNorm training [4096, 1024]', goals: { numpy: 1.2 } }, [
-  batchNormTraining(cpu, 4096, 1024),
-  numpy?.contestant('batchNormTraining', [4096, 1024]),
-])
-await report({ work: 'batchNorm evaluation [4096, 1024]', goals: { numpy: 1.2, onnxruntime: 1.2 } }, [
-  batchNormEvaluation(cpu, 4096, 1024),
-  numpy?.contestant('batchNormEvaluation', [4096, 1024]),
-  await ortBatchNorm(4096, 1024, threads),
-])
-// Without its check: the results of forward and backward are not the same.
-const forward = batchNormTraining(cpu, 4096, 1024, 'forward')
-await report({ work: 'batchNorm backward [4096, 1024]', goals: { forward: 0.4 } }, [
-  batchNormBackward(cpu, 4096, 1024),
-  { name: forward.name, run: (calls) => forward.run(calls) },
-])
 await report({ work: 'record one add of 4 numbers' }, [recordAdd(cpu)])
 await report({ work: 'compiled AdamW step of an MLP 1-1-1-1' }, [replayStep(cpu)])
 await cpu.close()

@@ -4,6 +4,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Contestant } from '../measure.ts'
+import type { Norm } from '../ours-norms.ts'
 import type { Answer, Hello, Request } from './serve.ts'
 
 /** The files beside this one that run a peer. */
@@ -33,7 +34,7 @@ export class ChildPeer {
   }
 
   /** A contestant that does one of the peer's works. */
-  contestant(work: 'gemm' | 'gemmHost' | 'mlp', sizes: readonly number[]): Contestant {
+  contestant(work: 'gemm' | 'gemmHost' | 'mlp' | Norm, sizes: readonly number[]): Contestant {
     const ask = async (command: Request['command'], calls: number) => {
       this.#child.send({ command, work, sizes, calls } satisfies Request)
       const answer = await answerOf<Answer>(this.#child)
