@@ -338,3 +338,20 @@ onDevices('where all that counts weighs nothing the mean is 0 with gradients of 
     t.deepEqual([await values(loss), await values(x.grad)], [[0], [0, 0]])
   }
 })
+
+onDevices('classes that logits of −∞ rule out cost nothing unless they are the target', async (t, device) => {
+  const weight = tensor([1, 2, 4], { device })
+  const losses: [(x: Tensor, y: number) => Tensor, number][] = [
+    [(x, y) => nn.crossEntropy(x, [y]), 1],
+    [(x, y) => nn.crossEntropy(x, [y], { weight, reduction: 'sum' }), 4],
+    [(x, y) => nn.nll(x.logSoftmax(), [y]), 1],
+  ]
+  for (const [loss, factor] of losses) {
+    const x = tensor([[0, -Infinity, 0]], { device, requiresGrad: true })
+    const y = loss(x, 2)
+    y.backward()
+    near(t, await values(y), [factor * Math.LN2], 1e-6)
+    near(t, await values(x.grad), [factor / 2, 0, -factor / 2], 1e-6)
+    t.is(await loss(x.detach(), 1).item(), Infinity)
+  }
+})

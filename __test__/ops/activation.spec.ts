@@ -104,6 +104,22 @@ onDevices('softplus is the identity above its threshold and not at it, in value 
   t.is(slopes[1], 1)
 })
 
+onDevices('slopes at the ends are 0 or 1, both ways they are computed, and never NaN', async (t, device) => {
+  const ends = [-3e38, -1e20, -1e10, -200, 200, 1e10, 1e20, 3e38]
+  const left: Partial<Record<ActivationName, number>> = { leakyRelu: Math.fround(0.01) }
+  const right: Partial<Record<ActivationName, number>> = { sigmoid: 0, tanh: 0, heaviside: 0 }
+  for (const name of Object.keys(SAVED) as ActivationName[]) {
+    for (const twice of [false, true]) {
+      const z = tensor(ends, { device, requiresGrad: twice })
+      const slopes = await values(grad((z) => called(name, z).sum())(z)[0])
+      const wanted = ends.map((z) => (z < 0 ? (left[name] ?? 0) : (right[name] ?? 1)))
+      near(t, slopes, wanted, 1e-6, `${name}, ${twice ? 'by operations' : 'by its instruction'}`)
+    }
+    const bends = grad((z) => grad((z) => called(name, z).sum())(z)[0]!.sum())(tensor(ends, { device }))[0]
+    t.deepEqual(await values(bends), ends.map(() => 0), name) // prettier-ignore
+  }
+})
+
 /** What each gradient is a function of, and so what is kept for it. */
 const SAVED: Readonly<Record<ActivationName, 'y' | 'z' | null>> = {
   relu: 'y',

@@ -10,7 +10,7 @@ import type { ACTIVATION_CODES } from '../program/opcodes.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkTensor } from './apply.ts'
-import { add, cast, erf, exp, greater, mul, square, sub, where } from './elementwise.ts'
+import { add, cast, clip, erf, exp, greater, mul, square, sub, where } from './elementwise.ts'
 import { zerosLike } from './creation.ts'
 
 /** Activations that `linear` and `nn.Linear` can fuse, with their default parameters. */
@@ -28,6 +28,8 @@ interface Activation {
 const SQRT_HALF = Math.SQRT1_2
 const INV_SQRT_2PI = 1 / Math.sqrt(2 * Math.PI)
 const SQRT_2_OVER_PI = Math.sqrt(2 / Math.PI)
+/** From where on the tanh form of GELU is 0 or z. */
+const FLAT = 12
 
 /** The activations: what is saved, and the derivative. */
 export const ACTIVATIONS: Readonly<Record<ActivationName, Activation>> = {
@@ -80,10 +82,12 @@ export const ACTIVATIONS: Readonly<Record<ActivationName, Activation>> = {
     grad: 'geluTanhGrad',
     parameters: [],
     derivative: (z) => {
-      const squared = square(z)
-      const t = tanh(mul(mul(z, add(mul(squared, 0.044715), 1)), SQRT_2_OVER_PI))
+      // Beyond, tanh is flat in f64 too, and the square may be infinite: 0 · ∞.
+      const near = clip(z, -FLAT, FLAT)
+      const squared = square(near)
+      const t = tanh(mul(mul(near, add(mul(squared, 0.044715), 1)), SQRT_2_OVER_PI))
       const inner = mul(add(mul(squared, 3 * 0.044715), 1), SQRT_2_OVER_PI)
-      return mul(add(add(t, 1), mul(mul(z, sub(1, square(t))), inner)), 0.5)
+      return mul(add(add(t, 1), mul(mul(near, sub(1, square(t))), inner)), 0.5)
     },
   },
 }
