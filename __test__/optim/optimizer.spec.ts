@@ -275,6 +275,7 @@ onDevices('options that make no sense are refused', (t, device) => {
   t.is(sgd({}), 'ERR_ARGUMENT')
   t.is(sgd(undefined), 'ERR_ARGUMENT')
   t.is(sgd({ lr: 0.1, nesterov: true }), 'ERR_ARGUMENT')
+  t.throws(() => new optim.SGD([p], { lr: 0.1, nesterov: true }), { message: /needs momentum > 0 .* not momentum 0/ })
   t.is(sgd({ lr: 0.1, nesterov: true, momentum: 0.9, dampening: 0.1 }), 'ERR_ARGUMENT')
   t.is(adamw({ betas: [0.9, 1] }), 'ERR_ARGUMENT')
   t.is(adamw({ betas: [0.9] }), 'ERR_ARGUMENT')

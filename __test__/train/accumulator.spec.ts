@@ -230,6 +230,7 @@ onDevices('what is no pair of sum and count is refused, and the window goes on',
   const one = tensor(1, { device })
   const add = (parts: unknown): string => codeOf(() => acc.add(parts as nn.Parts))
   t.is(add(w.mul(1).sum()), 'ERR_ARGUMENT')
+  t.throws(() => acc.add(w.mul(1).sum() as unknown as nn.Parts), { message: /not one tensor; use reduction: 'parts'/ })
   t.is(add({ sum: w.mul(1).sum() }), 'ERR_ARGUMENT')
   t.is(add({ sum: w.mul(1).sum(), count: 1 }), 'ERR_ARGUMENT')
   t.is(add(null), 'ERR_ARGUMENT')

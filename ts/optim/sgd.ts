@@ -1,6 +1,6 @@
 /** Stochastic gradient descent, with momentum as PyTorch defines it: the velocity does not contain the learning rate. */
 
-import { expected } from '../errors.ts'
+import { TilegradError, expected } from '../errors.ts'
 import type { ParametersOrGroups, Rule } from './group.ts'
 import { Optimizer } from './optimizer.ts'
 import { type Schedule, atLeastZero } from './schedule.ts'
@@ -31,7 +31,8 @@ const RULE: Rule<SGDOptions, Settings> = {
     if (typeof dampening !== 'number' || !Number.isFinite(dampening))
       throw expected('SGD: dampening', 'a finite number', dampening)
     if (nesterov && !(momentum > 0 && dampening === 0)) {
-      throw expected('SGD: nesterov', 'used with momentum > 0 and dampening 0', { momentum, dampening })
+      const found = `momentum ${momentum} and dampening ${dampening}`
+      throw new TilegradError('ERR_ARGUMENT', `SGD: nesterov needs momentum > 0 and dampening 0, not ${found}`)
     }
     return { momentum, dampening, weightDecay, nesterov }
   },

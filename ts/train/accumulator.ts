@@ -145,6 +145,12 @@ export class GradientAccumulator {
    * after a `BatchNorm` with `accumulation: 'sync'`, which has to see all micro-batches at once
    */
   add(parts: Parts): void {
+    // A tensor has a method named `sum`.
+    if (parts instanceof Tensor)
+      throw new TilegradError(
+        'ERR_ARGUMENT',
+        "GradientAccumulator.add: takes the sum and the count of a loss, not one tensor; use reduction: 'parts'",
+      )
     const { sum, count } = parts ?? {}
     for (const [name, t] of Object.entries({ sum, count })) {
       if (!(t instanceof Tensor)) {
