@@ -13,6 +13,7 @@ import type { Dtype } from './dtype.ts'
 import { TilegradError, expected } from './errors.ts'
 import { Recorder } from './program/record.ts'
 import { refuseTracing, tracing } from './program/tracing.ts'
+import type { Tensor } from './tensor.ts'
 
 /** What to open: a kind, or a kind with options. */
 export interface DeviceOptions {
@@ -51,6 +52,8 @@ export class Device {
   readonly batchInvariant = true
   /** @internal */
   readonly recorder: Recorder
+  /** @internal By length; see `ops/positions.ts`. */
+  readonly positions = new Map<number, Tensor>()
   readonly #dtypes: readonly Dtype[]
   #closing: Promise<void> | undefined
   /** What work has failed with that somebody had stopped waiting for. */
@@ -196,6 +199,7 @@ export class Device {
 
   async #trim(): Promise<void> {
     this.#checkOpen()
+    this.forget()
     this.flush()
     await this.backend.trim()
   }
@@ -229,7 +233,18 @@ export class Device {
     const late = (error: unknown): void => {
       if (error instanceof TilegradError) this.#late ??= error
     }
-    await (deadline === undefined ? work : deadline.wait(work, awaited, late))
+    try {
+      await (deadline === undefined ? work : deadline.wait(work, awaited, late))
+    } catch (error) {
+      this.forget()
+      throw error
+    }
+  }
+
+  /** @internal Lets go of what is kept to be quick: when memory is asked back, and when something failed that may be part of it. */
+  forget(): void {
+    for (const kept of this.positions.values()) kept.dispose()
+    this.positions.clear()
   }
 
   #tellLate(): void {

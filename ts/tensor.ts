@@ -231,8 +231,13 @@ export class Tensor {
     const into = allocate(this.dtype, this.size)
     if (this.size === 0) return into
     this.device.flush()
-    const there = this.device.backend.readSync(value.slot, into, deadline?.end)
-    if (!there && deadline !== undefined) throw deadline.timeout(this.#awaited())
+    try {
+      const there = this.device.backend.readSync(value.slot, into, deadline?.end)
+      if (!there && deadline !== undefined) throw deadline.timeout(this.#awaited())
+    } catch (error) {
+      this.device.forget()
+      throw error
+    }
     return into
   }
 

@@ -5,6 +5,7 @@
 
 import type { ExecutionContext } from 'ava'
 import {
+  type AttentionOptions,
   type Device,
   type Tensor,
   compile,
@@ -15,6 +16,7 @@ import {
   slice,
   softmax,
   tensor,
+  where,
   zeros,
 } from '../../ts/index.ts'
 import { agree } from '../helpers/compiled.ts'
@@ -271,3 +273,65 @@ function refused(t: ExecutionContext, device: Device): void {
 }
 
 onDevices('what does not fit is refused at once', refused)
+
+/** Ways of keeping the last four of eleven positions from the first seven. */
+function partings(device: Device): readonly (readonly [string, AttentionOptions])[] {
+  const segmentIds = tensor([Array.from({ length: 11 }, (_, i) => (i < 7 ? 1 : 2))], { dtype: 'i32', device })
+  const mask = segmentIds.reshape([1, 11, 1]).equal(segmentIds.reshape([1, 1, 11]))
+  return [
+    ['segments', { segmentIds }],
+    ['segments in causal order', { segmentIds, causal: true }],
+    ['a mask', { mask }],
+    ['a mask that is added', { mask: where(mask, 0.5, tensor(-Infinity, { device })) }],
+    ['causal order', { causal: true }],
+  ]
+}
+
+for (const how of ['eager', 'compiled'] as const) {
+  onDevices(
+    `what a mask keeps apart stays apart, whatever it holds, forward and backward, ${how}`,
+    async (t, device) => {
+      const clean = qkv(device, [2], 11, 7)
+      for (const [name, options] of partings(device)) {
+        const body = (...x: readonly Tensor[]): Tensor[] => {
+          const attend = (...[q, k, v]: readonly Tensor[]): Tensor => scaledDotProductAttention(q!, k!, v!, options)
+          // What the last four come to does not count.
+          const slopes = grad((...x) => slice(attend(...x), [0, 0, 0], [2, 7, 8]).square().sum())(...x) // prettier-ignore
+          return [attend(...x), ...slopes]
+        }
+        const run = how === 'compiled' ? compile(body) : body
+        const want = await Promise.all(run(...clean).map((x) => x.data()))
+        for (const bad of [Number.NaN, Infinity, -Infinity]) {
+          for (const spoilt of [[0], [1], [2], [0, 1, 2]]) {
+            // One element of position 8, in the first example of two.
+            const hole = tensor(Float32Array.from({ length: 176 }, (_, i) => (i === 8 * 8 + 3 ? bad : 0)), { shape: [2, 11, 8], device }) // prettier-ignore
+            const given = clean.map((x, i) => (spoilt.includes(i) ? x.add(hole) : x))
+            const [y, ...slopes] = await Promise.all(run(...given).map((x) => x.data()))
+            const what = `${name}, ${bad} in ${spoilt.join()}`
+            t.is(differentBits(y!.subarray(0, 56), want[0]!.subarray(0, 56)), null, what)
+            t.is(differentBits(y!.subarray(88), want[0]!.subarray(88)), null, `${what}, the other example`)
+            const keys = spoilt.some((i) => i > 0)
+            for (let row = 7; row < 11; row++) {
+              const meets = row === 8 || (keys && (row > 8 || options.causal !== true))
+              const all = y!.subarray(row * 8, row * 8 + 8)
+              t.true(meets ? all.every(Number.isNaN) : all.every(Number.isFinite), `${what}, row ${row}`)
+            }
+            for (const [i, slope] of slopes.entries()) {
+              t.is(differentBits(slope, want[i + 1]!), null, `${what}, gradient ${i}`)
+              t.true(slope.some((v) => v !== 0) && slope.every(Number.isFinite))
+            }
+          }
+        }
+      }
+    },
+  )
+}
+
+onDevices('a query that may attend to nothing gives 0, whatever it and the keys hold', async (t, device) => {
+  const [q, k, v] = qkv(device, [1], 3).map((x) => x.mul(Number.NaN)) as [Tensor, Tensor, Tensor]
+  // Each condition alone leaves the second query a key, both together none.
+  const mask = tensor([[true, false, false], [false, false, true], [false, true, false]], { device }) // prettier-ignore
+  const y = await scaledDotProductAttention(q, k, v, { mask, causal: true }).data()
+  t.true(y.subarray(0, 8).every(Number.isNaN) && y.subarray(16).every(Number.isNaN))
+  t.deepEqual([...y.subarray(8, 16)], [0, 0, 0, 0, 0, 0, 0, 0])
+})

@@ -1,6 +1,8 @@
 /**
- * Scaled dot-product attention, made of products, a masked softmax and dropout. Queries and keys that a mask leaves without
- * a partner are selected away, not multiplied by 0, so that padding may hold anything. Every sum goes by position: what
+ * Scaled dot-product attention, made of products, a masked softmax and dropout. What a mask keeps apart is kept apart to
+ * the last: products would carry NaN and infinities of a key to queries that give it the weight 0, forward and backward.
+ * So where there is a mask they see 0 in place of what is not finite, and the queries that may attend to it become NaN
+ * afterwards; those that may attend to nothing give 0, so that padding may hold anything. Every sum goes by position: what
  * stands behind the real keys changes no bit of a real result.
  */
 
@@ -10,11 +12,24 @@ import { scope } from '../scope.ts'
 import { broadcastShapes, broadcastsTo, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { checkSameDtype, checkTensor, sharedDevice } from './apply.ts'
-import { tensor } from './creation.ts'
+import { full } from './creation.ts'
 import { checkProbability, dropout } from './dropout.ts'
-import { add, cast, equal, greater, greaterEqual, less, logicalAnd, logicalNot, mul, where } from './elementwise.ts'
+import {
+  add,
+  equal,
+  greater,
+  greaterEqual,
+  isFinite,
+  less,
+  logicalAnd,
+  logicalNot,
+  maximum,
+  mul,
+  where,
+} from './elementwise.ts'
 import { matmul } from './matmul.ts'
-import { max } from './reduce.ts'
+import { positions } from './positions.ts'
+import { sum } from './reduce.ts'
 import { reshape } from './shape.ts'
 import { softmax } from './softmax.ts'
 
@@ -44,7 +59,9 @@ export interface AttentionOptions extends AttentionMasks {
 }
 
 /**
- * softmax(q·kᵀ · scale)·v over the keys that each query may attend to. A query with none gives zeros.
+ * softmax(q·kᵀ · scale)·v over the keys that each query may attend to. A query with none gives zeros. What a query may not
+ * attend to contributes nothing to it and its gradients, NaN and infinities included; where a mask lets a query attend to a row
+ * that holds them, its result is NaN.
  *
  * @param q `[…, Tq, D]`; leading dimensions broadcast
  * @param k `[…, Tk, D]`
@@ -76,15 +93,17 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
     ]
     const real = given.length === 0 ? null : given.reduce(logicalAnd)
     const allowed = causal ? (real === null ? lower(q, shape) : logicalAnd(real, lower(q, shape))) : real
-    // What no mask lets in may hold anything, which a product with a weight of 0 would let in.
-    const [queries, keys] = real === null ? [null, null] : [anyAlong(real, -1), columns(anyAlong(real, -2))]
-    const within = (x: Tensor, some: Tensor | null): Tensor => (some === null ? x : where(some, x, 0))
-    const scaled = mul(within(q, queries), scale)
-    const products = matmul(scaled, within(k, keys), { transposeB: true })
-    const scores = added === null ? products : add(products, added)
-    const weights = softmax(scores, -1, allowed === null ? {} : { mask: allowed })
-    const left = p === 0 ? weights : dropout(weights, { p, ...(site === undefined ? {} : { site }) })
-    return within(matmul(left, within(v, keys)), queries)
+    const attend = (q: Tensor, k: Tensor, v: Tensor): Tensor => {
+      const products = matmul(mul(q, scale), k, { transposeB: true })
+      const scores = added === null ? products : add(products, added)
+      const weights = softmax(scores, -1, allowed === null ? {} : { mask: allowed })
+      return matmul(p === 0 ? weights : dropout(weights, { p, ...(site === undefined ? {} : { site }) }), v)
+    }
+    if (allowed === null) return attend(q, k, v)
+    const y = attend(held(q), held(k), held(v))
+    const met = total(where(allowed, rows(add(maximum(spoilt(k), spoilt(v)), 1)), 0))
+    const fine = logicalAnd(logicalAnd(greater(met, 0), less(met, SPOILT)), less(spoilt(q), SPOILT))
+    return where(fine, y, where(equal(met, 0), 0, full([], Number.NaN, { dtype: y.dtype, device: y.device })))
   })
 }
 
@@ -129,9 +148,8 @@ function lowest({ dtype }: Tensor): number {
 
 /** `[Tq, Tk]`: key j ≤ query i. */
 function lower({ device }: Tensor, shape: readonly number[]): Tensor {
-  const [rows, columns] = [shape.at(-2)!, shape.at(-1)!].map((size) => Int32Array.from({ length: size }, (_, i) => i))
-  const [i, j] = [tensor(rows!, { shape: [rows!.length, 1], device }), tensor(columns!, { device })]
-  return greaterEqual(i, j)
+  const [queries, keys] = [shape.at(-2)!, shape.at(-1)!]
+  return greaterEqual(reshape(positions(device, queries), [queries, 1]), positions(device, keys))
 }
 
 /** Queries and keys of one segment, as `[…, Tq, Tk]`. */
@@ -168,16 +186,26 @@ function segments(name: string, ids: Tensor, q: Tensor, shape: readonly number[]
   return reshape(ids, wide)
 }
 
-/** Whether anything along an axis is true; the axis stays with size 1. */
-function anyAlong(mask: Tensor, axis: number): Tensor {
-  // A dimension that the mask does not have stretches: all of it is alike.
-  const wide =
-    mask.shape.length < 2 ? reshape(mask, [...new Array<number>(2 - mask.shape.length).fill(1), ...mask.shape]) : mask
-  if (wide.shape.at(axis) === 0) return cast(tensor(new Int32Array(1), { device: mask.device }), 'bool')
-  return cast(max(cast(wide, 'i32'), axis, { keepDims: true }), 'bool')
+/** What is finite of it; 0 for the rest. */
+function held(x: Tensor): Tensor {
+  return where(isFinite(x), x, 0)
 }
 
-/** `[…, 1, T]` as `[…, T, 1]`. */
-function columns(x: Tensor): Tensor {
-  return x.shape.length < 2 ? x : reshape(x, [...x.shape.slice(0, -2), x.shape.at(-1)!, 1])
+/** What an element that is not finite counts for: more than there are keys, and whole sums of both are exact. */
+const SPOILT = 2 ** 30
+
+/** At least {@link SPOILT} for rows that hold something that is not finite, 0 for the others, as `[…, T, 1]`. */
+function spoilt(x: Tensor): Tensor {
+  const { dtype, device } = x
+  return total(where(isFinite(x), full([], 0, { dtype, device }), SPOILT))
+}
+
+/** The sum along the last axis, which stays with size 1. */
+function total(x: Tensor): Tensor {
+  return sum(x, -1, { keepDims: true })
+}
+
+/** `[…, T, 1]` as `[…, 1, T]`. */
+function rows(x: Tensor): Tensor {
+  return reshape(x, [...x.shape.slice(0, -2), 1, x.shape.at(-2)!])
 }

@@ -7,8 +7,8 @@ import { scope } from '../scope.ts'
 import { type Shape, MAX_ELEMENTS, checkShape, normalizeAxis, sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { checkTensor, sharedDevice } from './apply.ts'
-import { arange } from './creation.ts'
 import { cast, equal } from './elementwise.ts'
+import { positions } from './positions.ts'
 import { reshape } from './shape.ts'
 
 /**
@@ -99,7 +99,7 @@ export function oneHot(indices: Tensor, classes: number, options: OneHotOptions 
   if (classes === 0 && indices.size > 0)
     throw new TilegradError('ERR_SHAPE', `oneHot: with 0 classes no index of ${showShape(indices.shape)} is in range`)
   return scope(() => {
-    const places = arange(classes, { dtype: 'i32', device: indices.device })
+    const places = positions(indices.device, classes)
     // Gathering from the places gives the index itself, or the error of one that is out of range.
     const checked = gather(places, indices)
     return cast(equal(reshape(checked, [...indices.shape, 1]), places), dtype)

@@ -10,9 +10,10 @@ import { scope } from '../../scope.ts'
 import { sameShape, showShape } from '../../shape.ts'
 import { Tensor } from '../../tensor.ts'
 import { checkDtypeClass, checkTensor } from '../apply.ts'
-import { type TensorData, arange } from '../creation.ts'
+import type { TensorData } from '../creation.ts'
 import { add, cast, equal, exp, mul, neg, notEqual, sub, where } from '../elementwise.ts'
 import { gather } from '../gather.ts'
+import { positions } from '../positions.ts'
 import { sum } from '../reduce.ts'
 import { reshape } from '../shape.ts'
 import { logSoftmax } from '../softmax.ts'
@@ -187,7 +188,7 @@ function gradient(
 function decomposedGradient(dy: Tensor, logits: Tensor, targets: Tensor, rule: Rule): Tensor {
   const { device, dtype, shape } = logits
   const { ignoreIndex, smoothing, weight } = rule
-  const classes = arange(shape.at(-1)!, { dtype: 'i32', device })
+  const classes = positions(device, shape.at(-1)!)
   const active = reshape(notEqual(targets, ignoreIndex), [...targets.shape, 1])
   // Selected on both ways: what an ignored item holds must not meet a multiplication, here or one derivative later.
   const probability = exp(logSoftmax(where(active, logits, 0)))

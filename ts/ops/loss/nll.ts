@@ -6,9 +6,10 @@
 import { scope } from '../../scope.ts'
 import type { Tensor } from '../../tensor.ts'
 import { checkDtypeClass, checkTensor } from '../apply.ts'
-import { type TensorData, arange } from '../creation.ts'
+import type { TensorData } from '../creation.ts'
 import { cast, equal, mul, neg, notEqual, where } from '../elementwise.ts'
 import { gather } from '../gather.ts'
+import { positions } from '../positions.ts'
 import { sum } from '../reduce.ts'
 import { reshape } from '../shape.ts'
 import {
@@ -57,7 +58,7 @@ export function nll<R extends Reduction = 'mean'>(
     checkIndices(loss, given)
     const weight = weightOf(loss)
     const mask = maskOf(op, options.mask, itemsOf(loss), logProbabilities)
-    const classes = arange(shape.at(-1)!, { dtype: 'i32', device })
+    const classes = positions(device, shape.at(-1)!)
     const left = unmasked(given, mask, ignoreIndex)
     const active = notEqual(left, ignoreIndex)
     const safe = where(active, left, 0)
