@@ -218,6 +218,36 @@ onDevices("with 'throw' an all-padding batch changes no parameter, and the step 
   t.notDeepEqual(await values(layer.weight), before)
 })
 
+onDevices('a step for which nothing counts is skipped where the count is its gate', async (t, device) => {
+  for (const make of [
+    (p: Tensor[]) => new optim.SGD(p, { lr: 0.1, momentum: 0.9, weightDecay: 0.1 }),
+    (p: Tensor[]) => new optim.AdamW(p, { lr: 0.1 }),
+    (p: Tensor[]) => new optim.RMSprop(p, { lr: 0.1, momentum: 0.9, weightDecay: 0.1 }),
+  ]) {
+    const layer = new nn.Linear(2, 3, { device })
+    const optimizer = make(layer.parameters())
+    const x = tensor([[1, 2], [3, 4]], { device }) // prettier-ignore
+    const step = async (targets: number[], gated: boolean): Promise<boolean> => {
+      optimizer.zeroGrad()
+      const { sum, count } = nn.crossEntropy(layer.forward(x), targets, { reduction: 'parts' })
+      sum.div(count.maximum(1)).backward()
+      const ok = count.greater(0)
+      optimizer.step(gated ? { ok } : {})
+      return (await ok.item()) === 1
+    }
+    const state = async (): Promise<unknown[]> => [await values(layer.weight), (await optimizer.stateDict()).groups]
+    t.true(await step([0, 2], true))
+    const before = await state()
+    t.false(await step([-100, -100], true))
+    t.deepEqual(await state(), before, 'parameters, momentum and the counter of steps')
+    await step([-100, -100], false)
+    t.notDeepEqual(await values(layer.weight), before[0], 'momentum and decay go on with gradients of 0')
+    const after = await state()
+    t.true(await step([1, -100], true))
+    t.notDeepEqual(await state(), after)
+  }
+})
+
 onDevices('of no elements at all losses are 0, NaN, or an error at once', async (t, device) => {
   const nothing = tensor(new Float32Array(0), { shape: [0, 3], device })
   const none = tensor(new Int32Array(0), { shape: [0], device })

@@ -46,6 +46,9 @@ export interface LossOptions<R extends Reduction = Reduction> {
    * When nothing counts: `'zero'` (default) gives 0 and gradients of 0; `'nan'` a mean of NaN; with `'throw'` reading the
    * loss, its sum, or anything computed from them or their gradients rejects with `ERR_ARGUMENT`, and no parameter is
    * changed. With `reduction: 'none'` there is nothing to decide.
+   *
+   * Gradients of 0 are gradients: an optimiser's momentum and weight decay go on. `GradientAccumulator` skips a step for
+   * which nothing was counted; without one, `'parts'` give the count for `optimizer.step({ ok: count.greater(0) })`.
    */
   readonly emptyMask?: EmptyMask
 }
