@@ -1,5 +1,6 @@
 /** The operations random programs are made of. */
 
+import { COMPOSITIONS } from './compositions.ts'
 import { ELEMENTWISE } from './elementwise.ts'
 import { NORMS } from './norms.ts'
 import { PRODUCTS } from './products.ts'
@@ -12,6 +13,7 @@ export const RULES: readonly Rule[] = [
   ...ELEMENTWISE,
   ...REDUCTIONS,
   ...NORMS,
+  ...COMPOSITIONS,
   ...PRODUCTS,
   ...PRODUCTS,
   ...PRODUCTS,
