@@ -28,6 +28,8 @@ export const EXTRAS = [
   'heads',
   'detached',
   'dropped',
+  'normed',
+  'attended',
 ] as const
 export type Extra = (typeof EXTRAS)[number]
 
@@ -80,7 +82,7 @@ export interface Training {
   readonly seed: number
   readonly features: number
   readonly layers: readonly Layer[]
-  readonly loss: 'crossEntropy' | 'mse' | 'logistic'
+  readonly loss: (typeof LOSSES)[number]
   readonly rule: Rule
   /** Whether gradients go through an accumulator. */
   readonly accumulated: boolean
@@ -97,7 +99,7 @@ export interface Numbers {
   readonly steps: readonly (readonly number[])[]
 }
 
-const LOSSES = ['crossEntropy', 'mse', 'logistic'] as const
+const LOSSES = ['crossEntropy', 'mse', 'logistic', 'nll', 'huber', 'smoothed'] as const
 const KINDS = ['SGD', 'momentum', 'AdamW', 'nesterov', 'Adam', 'RMSprop'] as const
 const COMPILED = ['whole', 'parts', 'micro', 'update'] as const
 

@@ -3,7 +3,7 @@
  * they give can be compared; it is read afterwards.
  */
 
-import { type Device, type Tensor, compile, concat, full, manualSeed, nn, optim, rand, randn, scalar, tensor, train, where } from '../../ts/index.ts' // prettier-ignore
+import { type Device, RandomSite, type Tensor, compile, concat, full, layerNorm, manualSeed, nn, optim, rand, randn, scalar, scaledDotProductAttention, tensor, train, where } from '../../ts/index.ts' // prettier-ignore
 import { Philox } from '../../ts/random.ts'
 import type { Output } from './program-run.ts'
 import type { Change, Extra, Layer, Rule, Training } from './training-generator.ts'
@@ -17,6 +17,7 @@ class Block extends nn.Module {
   readonly factor: nn.Parameter
   readonly outside: ReturnType<typeof scalar>
   readonly dropout = new nn.Dropout(0.25)
+  readonly attention = new RandomSite()
 
   constructor(inFeatures: number, layer: Layer, device: Device, outside: ReturnType<typeof scalar>) {
     super()
@@ -73,6 +74,15 @@ class Block extends nn.Module {
         return y.gather(tensor(Array.from({ length: columns }, (_, i) => columns - 1 - i), { dtype: 'i32', device }), 1) // prettier-ignore
       case 'heads':
         return y.reshape([rows, 1, columns]).matmul(y.reshape([rows, columns, 1])).reshape([rows, 1]).tanh().add(y) // prettier-ignore
+      case 'normed':
+        return layerNorm(y, { normalizedShape: columns, weight: this.factor, eps: 0.25 })
+      case 'attended': {
+        // Each element is a token of one number, and attends to those before it.
+        const tokens = y.reshape([rows, columns, 1])
+        const dropout = this.training ? 0.25 : 0
+        const site = this.attention
+        return scaledDotProductAttention(tokens, tokens, tokens, { causal: true, dropout, site }).reshape(shape)
+      }
       case 'detached':
         return y.mul(y.detach().sigmoid()).mul(this.factor)
     }
@@ -96,6 +106,9 @@ class Model extends nn.Module {
   }
 }
 
+/** Losses whose targets are classes. */
+const OF_CLASSES: ReadonlySet<Training['loss']> = new Set(['crossEntropy', 'smoothed', 'nll'])
+
 /** The rows' features and targets: classes, or numbers for the losses that want some. */
 function batch(program: Training, rows: number, index: number, device: Device): Batch {
   const random = new Philox({ site: 3, row: index }, [program.seed, 0])
@@ -103,7 +116,7 @@ function batch(program: Training, rows: number, index: number, device: Device): 
     Float32Array.from({ length: count }, () => 2 * random.uniform() - 1)
   const columns = program.layers.at(-1)!.out
   const x = tensor(numbers(rows * program.features), { shape: [rows, program.features], device })
-  if (program.loss !== 'crossEntropy') return [x, tensor(numbers(rows * columns), { shape: [rows, columns], device })]
+  if (!OF_CLASSES.has(program.loss)) return [x, tensor(numbers(rows * columns), { shape: [rows, columns], device })]
   // Some rows do not count.
   const classes = Int32Array.from({ length: rows }, () => (random.below(6) === 0 ? -100 : random.below(columns)))
   return [x, tensor(classes, { device })]
@@ -111,6 +124,9 @@ function batch(program: Training, rows: number, index: number, device: Device): 
 
 function lossOf({ loss }: Training, y: Tensor, target: Tensor): nn.Parts {
   if (loss === 'crossEntropy') return nn.crossEntropy(y, target, { reduction: 'parts' })
+  if (loss === 'smoothed') return nn.crossEntropy(y, target, { reduction: 'parts', labelSmoothing: 0.2 })
+  if (loss === 'nll') return nn.nll(y.logSoftmax(), target, { reduction: 'parts' })
+  if (loss === 'huber') return nn.huber(y, target, { reduction: 'parts' })
   if (loss === 'mse') return nn.mse(y, target, { reduction: 'parts' })
   // log(1 + e^−ty), from parts.
   const { device } = y
