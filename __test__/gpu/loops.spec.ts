@@ -29,6 +29,8 @@ const WORK: Record<string, (device: Device) => Tensor> = {
   'argmax of columns': (device) => numbers([LONG, 3], device).argmax(0),
   'topK of rows': (device) => numbers([3, LONG], device).topK(LONG).indices,
   'topK of columns': (device) => numbers([LONG, 3], device).topK(70_000, 0).indices,
+  'cumsum of rows': (device) => numbers([3, LONG], device).cumsum(1),
+  'cumsum of columns': (device) => numbers([LONG, 3], device).cumsum(0, { reverse: true }),
   'softmax of rows': (device) => numbers([3, LONG], device).softmax(1),
   'softmax of columns': (device) => numbers([LONG, 3], device).softmax(0),
   'a product of long rows': (device) => matmul(numbers([2, LONG], device), numbers([LONG, 3], device)),

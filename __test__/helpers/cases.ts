@@ -16,6 +16,7 @@ import { NORM } from './cases/norm.ts'
 import { OPTIM } from './cases/optim.ts'
 import { RANDOM } from './cases/random.ts'
 import { REDUCE, SOFTMAX } from './cases/reduce.ts'
+import { SCAN } from './cases/scan.ts'
 import { SELECT } from './cases/select.ts'
 import { TOP_K } from './cases/top-k.ts'
 
@@ -33,6 +34,7 @@ export const FAMILIES = {
   activation: ACTIVATION,
   reduce: REDUCE,
   topK: TOP_K,
+  scan: SCAN,
   softmax: SOFTMAX,
   matrix: MATRIX,
   move: MOVE,
@@ -50,6 +52,7 @@ export const CASES: Readonly<Record<TestedOpcode, Row>> = {
   ...ACTIVATION,
   ...REDUCE,
   ...TOP_K,
+  ...SCAN,
   ...SOFTMAX,
   ...MATRIX,
   ...MOVE,

@@ -7,11 +7,15 @@ import test from 'ava'
 import { type Axis, type Tensor, compile, cumprod, cumsum, grad, prod, scope, tensor, zeros } from '../../ts/index.ts'
 import { agree } from '../helpers/compiled.ts'
 import { type Data, array, random, upload } from '../helpers/data.ts'
+import { FAMILIES } from '../helpers/cases.ts'
 import { JS, onDevices } from '../helpers/devices.ts'
 import { codeOf } from '../helpers/errors.ts'
 import { gradcheck } from '../helpers/gradcheck.ts'
 import { alongAxis, reduce } from '../helpers/reference.ts'
+import { declareForward } from '../helpers/run.ts'
 import { near, values } from '../helpers/values.ts'
+
+declareForward(FAMILIES.scan)
 
 const WAYS = [false, true].flatMap((reverse) => [false, true].map((exclusive) => ({ reverse, exclusive })))
 

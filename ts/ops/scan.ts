@@ -1,15 +1,15 @@
 /**
- * Products over axes, and running sums and products along one. All are compositions of elementwise work and moves over
- * [outer, count, inner]: a tree of neighbours for `prod`, doubling distances for the running ones. Which elements meet in
- * which order follows from their positions alone, so what is appended changes no earlier bit, and a row has the bits it
- * has alone. No gradient here divides by an element: zeros need no care. Sums over axes are in `reduce.ts`.
+ * Products over axes, and running sums and products along one. The running ones are instructions; `prod` is a composition
+ * of elementwise work and moves, a tree of neighbours over [outer, count, inner]. Which elements meet in which order
+ * follows from their positions alone, so what is appended changes no earlier bit, and a row has the bits it has alone. No
+ * gradient here divides by an element: zeros need no care. Sums over axes are in `reduce.ts`.
  */
 
-import { noGrad, track } from '../autograd/tape.ts'
+import { track } from '../autograd/tape.ts'
 import { checkOptions, expected } from '../errors.ts'
 import { scope } from '../scope.ts'
 import { normalizeAxes, normalizeAxis, numel } from '../shape.ts'
-import type { Tensor } from '../tensor.ts'
+import { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkTensor } from './apply.ts'
 import { full } from './creation.ts'
 import { add, mul } from './elementwise.ts'
@@ -104,9 +104,10 @@ export function prod(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tenso
  * ```
  */
 export function cumsum(x: Tensor, axis: number, options: ScanOptions = {}): Tensor {
-  const { reverse, exclusive } = checkScan('cumsum', x, axis, options)
-  const y = noGrad(() => running(x, normalizeAxis('cumsum', axis, x.shape.length), reverse, exclusive, add, 0))
-  return track(y, 'cumsum', [x], [], (dy) => [cumsum(dy, axis, { reverse: !reverse, exclusive })])
+  const way = checkScan('cumsum', x, axis, options)
+  return track(running('cumsum', x, axis, way), 'cumsum', [x], [], (dy) => [
+    cumsum(dy, axis, { ...way, reverse: !way.reverse }),
+  ])
 }
 
 /**
@@ -125,8 +126,10 @@ export function cumsum(x: Tensor, axis: number, options: ScanOptions = {}): Tens
  * ```
  */
 export function cumprod(x: Tensor, axis: number, options: ScanOptions = {}): Tensor {
-  const { reverse, exclusive } = checkScan('cumprod', x, axis, options)
-  return running(x, normalizeAxis('cumprod', axis, x.shape.length), reverse, exclusive, mul, 1)
+  const way = checkScan('cumprod', x, axis, options)
+  return track(running('cumprod', x, axis, way), 'cumprod', [x], [x], (dy, [x]) => [
+    scope(() => productGrad(dy, x!, axis, way)),
+  ])
 }
 
 function checkScan(op: string, x: Tensor, axis: number, options: ScanOptions): Required<ScanOptions> {
@@ -140,31 +143,46 @@ function checkScan(op: string, x: Tensor, axis: number, options: ScanOptions): R
   return { reverse, exclusive }
 }
 
-/** After the step of distance d, each element holds the 2·d last ones up to it, or all where there are fewer. */
+/** Records the instruction. */
 function running(
+  op: 'cumsum' | 'cumprod',
   x: Tensor,
   axis: number,
-  reverse: boolean,
-  exclusive: boolean,
-  combine: (a: Tensor, b: Tensor) => Tensor,
-  neutral: number,
+  { reverse, exclusive }: Required<ScanOptions>,
 ): Tensor {
-  const outer = numel(x.shape.slice(0, axis))
-  const count = x.shape[axis]!
-  const inner = numel(x.shape.slice(axis + 1))
-  const part = (y: Tensor, begin: number, size: number): Tensor => slice(y, [0, begin, 0], [outer, size, inner])
-  return scope(() => {
-    let y = reshape(x, [outer, count, inner])
-    for (let distance = 1; distance < count; distance *= 2) {
-      const left = count - distance
-      const met = combine(part(y, 0, left), part(y, distance, left))
-      // Elements that are complete are copied, not combined with the neutral one: −0 + 0 would lose its sign.
-      y = concat(reverse ? [met, part(y, left, distance)] : [part(y, 0, distance), met], 1)
-    }
-    if (exclusive && count > 0) {
-      const nothing = full([outer, 1, inner], neutral, { device: x.device, dtype: x.dtype })
-      y = concat(reverse ? [part(y, 1, count - 1), nothing] : [nothing, part(y, 0, count - 1)], 1)
-    }
-    return reshape(y, x.shape)
-  })
+  const at = normalizeAxis(op, axis, x.shape.length)
+  const [outer, inner] = [numel(x.shape.slice(0, at)), numel(x.shape.slice(at + 1))]
+  const attributes = [outer, x.shape[at]!, inner, +reverse, +exclusive]
+  return new Tensor(x.device, x.device.recorder.emit(op, [x.value], { dtype: x.dtype, shape: x.shape }, attributes))
+}
+
+/**
+ * dx_i = (Π of what precedes i) · r_i, with r_i = Σ_j dy_j · Π of what lies between i and j, over j from i on: so
+ * r_i = dy_i + x_{i+1}·r_{i+1}. Without the element itself, dy_i counts for what precedes i. After the step of distance d,
+ * r has the terms of 2·d elements, and `far` is the product that those further away have to be multiplied by.
+ */
+function productGrad(dy: Tensor, x: Tensor, axis: number, way: Required<ScanOptions>): Tensor {
+  const { reverse, exclusive } = way
+  const before = cumprod(x, axis, { reverse, exclusive: true })
+  const at = normalizeAxis('cumprod', axis, x.shape.length)
+  const sizes = [numel(x.shape.slice(0, at)), x.shape[at]!, numel(x.shape.slice(at + 1))] as const
+  const [outer, count, inner] = sizes
+  if (count === 0) return dy
+  /** Of `size` elements, those from the `skip`-th on, in the order in which they are multiplied; `most` at most. */
+  const part = (y: Tensor, skip: number, most: number): Tensor => {
+    const size = y.shape[1]!
+    const taken = Math.min(most, size - skip)
+    return slice(y, [0, reverse ? size - skip - taken : skip, 0], [outer, taken, inner])
+  }
+  const joined = (first: Tensor, second: Tensor): Tensor => concat(reverse ? [second, first] : [first, second], 1)
+  let r = reshape(dy, sizes)
+  if (exclusive) r = joined(part(r, 1, count), full([outer, 1, inner], 0, { device: x.device, dtype: x.dtype }))
+  let far = part(reshape(x, sizes), 1, count)
+  for (let distance = 1; distance < count; distance *= 2) {
+    const left = count - distance
+    const met = add(part(r, 0, left), mul(far, part(r, distance, left)))
+    r = joined(met, part(r, left, distance))
+    if (2 * distance < count) far = mul(part(far, 0, left - distance), part(far, distance, left - distance))
+  }
+  return mul(before, reshape(r, x.shape))
 }

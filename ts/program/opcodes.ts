@@ -190,6 +190,24 @@ export const OPCODES = {
     attributes: ['u32', 'u32', 'u32', 'u32'],
     dtypes: 'number',
   },
+  /** Running sum along the middle; attributes outer, count, inner, reverse (from the end), exclusive (without itself). */
+  cumsum: {
+    code: 104,
+    family: 'reduce',
+    inputs: 1,
+    outputs: 1,
+    attributes: ['u32', 'u32', 'u32', 'u32', 'u32'],
+    dtypes: 'number',
+  },
+  /** The same with products. */
+  cumprod: {
+    code: 105,
+    family: 'reduce',
+    inputs: 1,
+    outputs: 1,
+    attributes: ['u32', 'u32', 'u32', 'u32', 'u32'],
+    dtypes: 'number',
+  },
 
   // Softmax over the middle of [outer, count, inner].
   softmax: { code: 112, family: 'softmax', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'float' },

@@ -30,6 +30,8 @@ const ATTRIBUTE_NAMES: Readonly<Partial<Record<OpcodeName, readonly string[]>>> 
   argmin: MIDDLE,
   variance: [...MIDDLE, 'correction'],
   topK: [...MIDDLE, 'k'],
+  cumsum: [...MIDDLE, 'reverse', 'exclusive'],
+  cumprod: [...MIDDLE, 'reverse', 'exclusive'],
   softmax: MIDDLE,
   logSoftmax: MIDDLE,
   softmaxGrad: MIDDLE,

@@ -16,6 +16,7 @@ pub mod optim;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod scan;
 pub mod shape;
 mod share;
 pub mod softmax;

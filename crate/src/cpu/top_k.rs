@@ -12,6 +12,15 @@ use crate::program::op::Middle;
 /// Most elements that are kept in order one by one.
 const FEW: usize = 64;
 
+/// Most of them in a line of any length. More pay only if the line is so many times as long that most of it is passed over.
+const LEAST: usize = 8;
+const RARE: usize = 40;
+
+/// Whether the largest are kept in order while a line goes by.
+fn is_few(k: usize, count: usize) -> bool {
+    k <= LEAST || (k <= FEW && k * RARE <= count)
+}
+
 /// Words that are compared at once before anyone looks at the answer.
 const SCAN: usize = 64;
 
@@ -38,9 +47,10 @@ pub fn top_k(cpu: &Cpu, axes: Middle, k: usize, dtype: Dtype, x: &[u32], to: Lar
     let strips = inner.div_ceil(STRIP);
     let Largest { values, indices, places } = to;
     let results = [Shared::new(values), Shared::new(words(indices)), Shared::new(words(places))];
-    let each = if k <= FEW { 400 } else { 6_000 } + if inner > 1 { 1_000 } else { 0 };
+    let few = is_few(k, count);
+    let each = if few { 400 } else { 6_000 } + if inner > 1 { 1_000 } else { 0 };
     cpu.ranges(cpu.tasks(x.len() as u64 * each, outer * strips), outer * strips, &|range| {
-        with_longs(if k <= FEW { k } else { count }, |ranks| {
+        with_longs(if few { k } else { count }, |ranks| {
             for unit in range {
                 let (o, column) = (unit / strips, unit % strips * STRIP);
                 let width = STRIP.min(inner - column);
@@ -90,7 +100,7 @@ fn turn(slab: &[u32], inner: usize, column: usize, width: usize, lines: &mut [u3
 
 /// The ranks of the first `k` of a line, in order, at the begin of `ranks`.
 fn find(cpu: &Cpu, dtype: Dtype, k: usize, line: &[u32], ranks: &mut [u64]) {
-    match (dtype, k <= FEW) {
+    match (dtype, is_few(k, line.len())) {
         (Dtype::F32, true) => {
             crate::dispatch!(cpu.isa, keep::<Floats>(line: &[u32] = line, ranks: &mut [u64] = ranks));
         }
@@ -253,8 +263,8 @@ mod tests {
                 let axes = Middle { outer, count, inner };
                 for dtype in [Dtype::F32, Dtype::I32] {
                     let x = mixed(outer * count * inner, dtype);
-                    for k in [1, 2, 7, FEW, FEW + 1, count / 2, count - 1, count] {
-                        if k <= count {
+                    for k in [1, 2, 7, 9, count / RARE, FEW, FEW + 1, count / 2, count - 1, count] {
+                        if (1..=count).contains(&k) {
                             assert!(
                                 run(&cpu, axes, k, dtype, &x) == naive(axes, k, dtype, &x),
                                 "{axes:?} {k} {dtype:?}"

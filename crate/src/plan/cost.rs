@@ -59,7 +59,7 @@ pub(super) fn kernel(kernel: &Kernel) -> u64 {
         | Op::WeightedCrossEntropy(_)
         | Op::WeightedCrossEntropyGrad(_) => 600 * inputs,
         // Few are found in passing, many by sorting.
-        Op::TopK { k, .. } => inputs * if *k <= 64 { 100 } else { 5_000 },
+        Op::TopK { k, .. } => inputs * if *k <= 8 { 500 } else { 5_000 },
         Op::Uniform(_) | Op::Dropout(_) => UNIFORM * outputs,
         // Three passes over what lies in the cache.
         Op::Norm { .. } | Op::NormGrad { .. } => 100 * inputs,

@@ -4,7 +4,7 @@
 
 use super::op::{
     Adam, BatchNormOp, BinaryOp, Channels, Dropout, ElementOp, Ema, Middle, NormKind, NormRows, Op, Reason, ReduceOp,
-    Rmsprop, RunningUpdate, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
+    Rmsprop, RunningUpdate, Scan, ScanOp, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
 };
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
@@ -103,6 +103,10 @@ impl<'a> Attributes<'a> {
         Ok(Middle { outer, count, inner })
     }
 
+    fn scan(&self, kind: ScanOp) -> Checked<Scan> {
+        Ok(Scan { kind, axes: self.middle()?, reverse: self.flag(3)?, exclusive: self.flag(4)? })
+    }
+
     /// `outer, groups, channels, inner` of groupNorm, `outer, channels` of the others, which come first; with what follows
     /// them. The product fits a tensor even where one of them is 0.
     fn rows(&self, kind: NormKind) -> Checked<(NormRows, usize)> {
@@ -195,6 +199,8 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
         "argmin" => Op::Reduce { kind: ReduceOp::Argmin, axes: a.middle()? },
         "variance" => Op::Reduce { kind: ReduceOp::Variance { correction: a.float(3)? }, axes: a.middle()? },
         "topK" => Op::TopK { axes: a.middle()?, k: a.word(3)? as usize },
+        "cumsum" => Op::Scan(a.scan(ScanOp::Sum)?),
+        "cumprod" => Op::Scan(a.scan(ScanOp::Product)?),
         "softmax" => Op::Softmax { log: false, axes: a.middle()? },
         "logSoftmax" => Op::Softmax { log: true, axes: a.middle()? },
         "softmaxGrad" => Op::SoftmaxGrad { log: false, axes: a.middle()? },

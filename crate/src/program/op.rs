@@ -44,6 +44,8 @@ pub enum Op {
         /// How many.
         k: usize,
     },
+    /// → running sums or products over the middle of `[outer, count, inner]`.
+    Scan(Scan),
     /// Softmax or log-softmax over the middle of `[outer, count, inner]`.
     Softmax {
         /// Whether the logarithm is wanted.
@@ -304,6 +306,27 @@ pub enum ReduceOp {
     Variance {
         correction: f64,
     },
+}
+
+/// What a scan adds up or multiplies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum ScanOp {
+    Sum,
+    Product,
+}
+
+/// Running sums or products.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scan {
+    /// Which of the two.
+    pub kind: ScanOp,
+    /// How the operand is seen.
+    pub axes: Middle,
+    /// From the last element to the first.
+    pub reverse: bool,
+    /// Without the element at the same place.
+    pub exclusive: bool,
 }
 
 /// A tensor seen as `[outer, count, inner]`: what is done is done over `count`.

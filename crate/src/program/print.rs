@@ -68,6 +68,7 @@ fn values(op: &Op) -> Vec<String> {
             values
         }
         Op::TopK { axes, k } => [middle(*axes), vec![k.to_string()]].concat(),
+        Op::Scan(of) => [middle(of.axes), vec![flag(of.reverse), flag(of.exclusive)]].concat(),
         Op::Softmax { axes, .. } | Op::SoftmaxGrad { axes, .. } => middle(*axes),
         Op::Matmul { transpose_a, transpose_b } => vec![flag(*transpose_a), flag(*transpose_b)],
         Op::Linear { activation, save_z } => vec![name(*activation), flag(*save_z)],

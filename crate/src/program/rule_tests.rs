@@ -314,6 +314,20 @@ fn the_largest_are_no_more_than_there_are() {
 }
 
 #[test]
+fn scans_keep_the_shape() {
+    let scan = |result: &'static [u32], attributes: [u32; 5]| {
+        move |w: &mut Writer| {
+            let x = w.input(I32, &[2, 3, 4]);
+            w.op("cumprod", &[(I32, result)], &[x], &attributes.map(A::W));
+        }
+    };
+    accepted(scan(&[2, 3, 4], [2, 3, 4, 1, 0]));
+    refused!(scan(&[2, 3, 4], [2, 3, 5, 1, 0]), "is not the 24 elements");
+    refused!(scan(&[6, 4], [2, 3, 4, 1, 0]), "is i32[2,3,4]");
+    refused!(scan(&[2, 3, 4], [2, 3, 4, 2, 0]), "a flag is 2");
+}
+
+#[test]
 fn norms_fit() {
     // x [2, 6]; weight and bias, if there are any; the sizes; results beside y.
     let norm =

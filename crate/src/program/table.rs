@@ -107,6 +107,7 @@ const fn element(code: u16, name: &'static str, inputs: u32, dtypes: DtypeClass,
 }
 
 const MIDDLE: Attributes = &[("outer", U32), ("count", U32), ("inner", U32)];
+const SCAN: Attributes = &[("outer", U32), ("count", U32), ("inner", U32), ("reverse", U32), ("exclusive", U32)];
 const UNIFORM: Attributes = &[
     ("inner", U32),
     ("seedLow", Scalar),
@@ -211,6 +212,8 @@ pub static OPCODES: &[Opcode] = &[
         Float,
     ),
     fixed(103, "topK", Family::Reduce, 1, 3, &[("outer", U32), ("count", U32), ("inner", U32), ("k", U32)], Number),
+    fixed(104, "cumsum", Family::Reduce, 1, 1, SCAN, Number),
+    fixed(105, "cumprod", Family::Reduce, 1, 1, SCAN, Number),
     fixed(112, "softmax", Family::Softmax, 1, 1, MIDDLE, Float),
     fixed(113, "logSoftmax", Family::Softmax, 1, 1, MIDDLE, Float),
     fixed(114, "softmaxGrad", Family::Softmax, 2, 1, MIDDLE, Float),
@@ -401,7 +404,7 @@ mod tests {
         let text = opcode_table();
         assert!(text.contains("\n121 linear matmul 3 1-2 u32,u32 float -\n"));
         assert!(text.contains("\n153 sgd optim 6-16777215 0 scalar,f64,f64,f64,u32,u32s float 0,1,2\n"));
-        assert_eq!(opcode_hash(), 0x703a_79c4, "the table has changed; change TypeScript with it:\n{text}");
+        assert_eq!(opcode_hash(), 0xb06b_6c4d, "the table has changed; change TypeScript with it:\n{text}");
     }
 
     /// The source itself, read as text: names and numbers of both tables agree.

@@ -273,7 +273,11 @@ fn random_reduce(random: &mut Random, writer: &mut Writer, x: u32) {
     let (outer, count) = (product(&dims[..axis]), dims.get(axis).copied().unwrap_or(1));
     let inner = product(dims.get(axis + 1..).unwrap_or_default());
     let middle = [A::W(outer), A::W(count), A::W(inner)];
-    match random.below(7) {
+    match random.below(8) {
+        7 => {
+            let ways = [A::W(random.below(2)), A::W(random.below(2))];
+            writer.like(random.pick(&["cumsum", "cumprod"]), &[x], &[&middle[..], &ways].concat())
+        }
         6 => {
             let k = random.below(count + 1);
             let shape = [outer, k, inner];

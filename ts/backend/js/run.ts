@@ -20,6 +20,7 @@ import { OPTIM } from './optim.ts'
 import type { Plan } from './plan.ts'
 import { RANDOM } from './random.ts'
 import { REDUCE } from './reduce.ts'
+import { SCAN } from './scan.ts'
 import { SHAPE } from './shape.ts'
 import { SOFTMAX } from './softmax.ts'
 import { STRUCTURE } from './structure.ts'
@@ -34,6 +35,7 @@ const KERNELS: Kernels = {
   ...ELEMENTWISE,
   ...REDUCE,
   ...TOP_K,
+  ...SCAN,
   ...SOFTMAX,
   ...NORM,
   ...MATMUL,

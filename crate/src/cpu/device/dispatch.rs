@@ -14,6 +14,7 @@ use crate::cpu::norm::{Affine, NormGradients, Normalized, Saved, norm, norm_grad
 use crate::cpu::optim::{Gate, adam, ema, rmsprop, sgd, squared_norm};
 use crate::cpu::random::{Stream, dropout, uniform};
 use crate::cpu::reduce::{reduce, reduce_computed};
+use crate::cpu::scan::scan;
 use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
 use crate::cpu::softmax::{softmax, softmax_grad};
 use crate::cpu::top_k::{Largest, top_k};
@@ -50,6 +51,7 @@ impl Engine {
                 let to = Largest { values: on.output(0)?, indices: on.output(1)?, places: on.output(2)? };
                 top_k(cpu, *axes, *k, on.operand(0)?.dtype, on.input(0)?, to);
             }
+            Op::Scan(of) => scan(cpu, *of, on.operand(0)?.dtype, on.input(0)?, on.output(0)?),
             Op::Softmax { log, axes } => softmax(cpu, *log, *axes, on.input(0)?, on.output(0)?),
             Op::SoftmaxGrad { log, axes } => {
                 softmax_grad(cpu, *log, *axes, on.input(0)?, on.input(1)?, on.output(0)?);

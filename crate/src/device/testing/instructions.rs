@@ -38,6 +38,7 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
             let y = w.op(row.name, &results, x, &[&MIDDLE[..], &[A::W(2)]].concat());
             vec![y, y + 1, y + 2]
         })),
+        (_, "cumsum" | "cumprod") => one(&[(F32, X)], &[&MIDDLE[..], &[A::W(1), A::W(0)]].concat()),
         (Family::Reduce, _) => one(&[(F32, &[2])], &MIDDLE),
         (_, "softmaxGrad" | "logSoftmaxGrad") => {
             plain(program(&[(F32, X), (F32, X)], |w, x| vec![w.like(row.name, x, &MIDDLE)]))

@@ -28,6 +28,7 @@ mod optim;
 mod random;
 mod reduce;
 mod rows;
+mod scan;
 pub mod shader;
 mod shape;
 mod softmax;
@@ -133,6 +134,7 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::AddInto => shape::add_into(kernel, target),
         Op::Reduce { kind, axes } => reduce::prepare(kernel, *kind, *axes, None, target),
         Op::TopK { axes, k } => top_k::prepare(kernel, *axes, *k, target),
+        Op::Scan(of) => scan::prepare(kernel, *of, target),
         Op::Softmax { log, axes } => softmax::forward(kernel, *log, *axes, target),
         Op::SoftmaxGrad { log, axes } => softmax::backward(kernel, *log, *axes, target),
         Op::Matmul { .. } | Op::Linear { .. } | Op::LinearGrad { .. } => gemm::prepare(kernel, None, target),

@@ -1,11 +1,11 @@
 //! Reductions and softmax over the middle of `[outer, count, inner]`. The three numbers only have to multiply to the
 //! operand's elements: which axes they stand for is TypeScript's business. A reduction gives `outer · inner` elements, topK
-//! `outer · k · inner`, in whatever shape is declared; softmax keeps the shape. `max min argmax argmin` of nothing have no
+//! `outer · k · inner`, in whatever shape is declared; softmax and running sums keep the shape. `max min argmax argmin` of nothing have no
 //! value, so count 0 is refused there unless nothing is asked for.
 
 use super::{Case, Check, of_type};
 use crate::dtype::Dtype;
-use crate::program::op::{Middle, Op, ReduceOp};
+use crate::program::op::{Middle, Op, ReduceOp, Scan};
 
 pub(super) fn check(case: &Case) -> Check {
     let operand = case.operand(0)?;
@@ -38,7 +38,7 @@ pub(super) fn check(case: &Case) -> Check {
             }
             Ok(())
         }
-        Op::Softmax { axes, .. } => {
+        Op::Scan(Scan { axes, .. }) | Op::Softmax { axes, .. } => {
             covers(axes, operand.numel)?;
             case.gives(0, operand.dtype, &operand.dims)
         }
