@@ -197,11 +197,11 @@ test('gather takes slices along an axis, scatterAdd adds them back', (t) => {
       ]
       const wanted = indices(to).map((index) => x[flat(where(index), shape)]!)
       const positions: Given = ['i32', [2, 2], taken]
-      t.deepEqual(result('gather', [[dtype, shape, x], positions], [dtype, to], [axis]), wanted)
+      t.deepEqual(result('gather', [[dtype, shape, x], positions], [dtype, to], [axis, 0]), wanted)
       if (dtype === 'bool') continue
       const sums = Array<number>(30).fill(0)
       indices(to).forEach((index, i) => (sums[flat(where(index), shape)]! += wanted[i]!))
-      t.deepEqual(result('scatterAdd', [[dtype, to, wanted], positions], [dtype, shape], [axis]), sums)
+      t.deepEqual(result('scatterAdd', [[dtype, to, wanted], positions], [dtype, shape], [axis, 0]), sums)
     }
   }
 })
@@ -215,7 +215,7 @@ test('gather by a rank 0 index drops the axis; no indices take nothing and scatt
         ['i32', [], [2]],
       ],
       ['f32', [2]],
-      [0],
+      [0, 0],
     ),
     [5, 6],
   )
@@ -227,7 +227,7 @@ test('gather by a rank 0 index drops the axis; no indices take nothing and scatt
         ['i32', [0], []],
       ],
       ['f32', [0, 2]],
-      [0],
+      [0, 0],
     ),
     [],
   )
@@ -239,7 +239,7 @@ test('gather by a rank 0 index drops the axis; no indices take nothing and scatt
         ['i32', [0], []],
       ],
       ['f32', [3, 2]],
-      [0],
+      [0, 0],
     ),
     Array<number>(6).fill(0),
   )
@@ -255,7 +255,7 @@ test('scatterAdd accumulates in f64 and rounds once; i32 wraps around', (t) => {
         ['i32', [4], [1, 1, 1, 1]],
       ],
       ['f32', [2]],
-      [0],
+      [0, 0],
     ),
     [0, 2 ** 24 + 4],
   )
@@ -268,7 +268,7 @@ test('scatterAdd accumulates in f64 and rounds once; i32 wraps around', (t) => {
         ['i32', [2], [0, 0]],
       ],
       ['i32', [1]],
-      [0],
+      [0, 0],
     ),
     [-most],
   )
@@ -279,11 +279,11 @@ test('an index outside its axis is an error that names op, position, value and r
   for (const index of [3, -1, 2 ** 31 - 1]) {
     const message = new RegExp(`index ${index} at position 1 is outside \\[0, 3\\)`)
     const positions: Given = ['i32', [2], [0, index]]
-    t.throws(() => result('gather', [['f32', [3, 2], x], positions], ['f32', [2, 2]], [0]), {
+    t.throws(() => result('gather', [['f32', [3, 2], x], positions], ['f32', [2, 2]], [0, 0]), {
       code: 'ERR_ARGUMENT',
       message,
     })
-    t.throws(() => result('scatterAdd', [['f32', [2, 2], x.slice(2)], positions], ['f32', [3, 2]], [0]), {
+    t.throws(() => result('scatterAdd', [['f32', [2, 2], x.slice(2)], positions], ['f32', [3, 2]], [0, 1]), {
       code: 'ERR_ARGUMENT',
       message,
     })

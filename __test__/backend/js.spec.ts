@@ -27,7 +27,7 @@ function poison(device: JsBackend): StreamBuilder {
   device.write(9, 'i32', i32(0, 5))
   const b = new StreamBuilder()
   const x = b.input(1, 'f32', [3])
-  const taken = b.op('gather', [x, b.input(9, 'i32', [2])], [['f32', [2]]], [0])
+  const taken = b.op('gather', [x, b.input(9, 'i32', [2])], [['f32', [2]]], [0, 1])
   return b.output(taken, 2)
 }
 
@@ -212,7 +212,7 @@ test('an error of the data poisons what depends on it, and nothing else', async 
   device.submit(b.words())
   t.deepEqual(read(device, 4, 3), [-1, -2, -3])
   const message =
-    /gather: index 5 at position 1 is outside \[0, 3\) \(program line 2: %2: f32\[2\] = gather %0, %1 \{axis: 0\}\)/
+    /gather: embedding: index 5 at position 1 is outside \[0, 3\) \(program line 2: %2: f32\[2\] = gather %0, %1 \{axis: 0, of: 1\}\)/
   t.throws(() => device.readSync(3, new Float32Array(1)), { instanceOf: TilegradError, code: 'ERR_ARGUMENT', message })
   await t.throwsAsync(async () => device.read(2, new Float32Array(2)), { code: 'ERR_ARGUMENT', message })
   await t.notThrowsAsync(device.sync())

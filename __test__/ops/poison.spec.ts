@@ -9,9 +9,11 @@ import {
   Parameter,
   type Tensor,
   TilegradError,
+  embedding,
   gather,
   grad,
   nn,
+  oneHot,
   optim,
   scatterAdd,
   tensor,
@@ -148,6 +150,35 @@ onDevices('a target out of range fails loss and gradient, not its neighbours', a
   t.true((await nn.crossEntropy(logits, indices([1], device)).item()) < 0.4)
   await drain(t, device)
 })
+
+onDevices(
+  'an index out of range is named by the operation that it was given to, in results and gradients',
+  async (t, { kind }) => {
+    const device = await open({ kind })
+    const weight = tensor([[1, 2], [3, 4]], { device, requiresGrad: true }) // prettier-ignore
+    const bad = indices([0, 7], device)
+    const loss = (fn: (x: Tensor) => Tensor): Tensor => grad((x) => fn(x).sum())(weight)[0]!
+    const second = (fn: (x: Tensor) => Tensor): Tensor => grad((x) => grad((x) => fn(x).square().sum())(x)[0]!.square().sum())(weight)[0]! // prettier-ignore
+    const index = 'index 7 at position 1 is outside \\[0, 2\\)'
+    const target = 'target 7 at position 1 is outside \\[0, 2\\)'
+    const cases: readonly (readonly [Tensor, string])[] = [
+      [gather(weight, bad), `^gather: ${index}`],
+      [embedding(bad, weight), `^gather: embedding: ${index}`],
+      [loss((x) => embedding(bad, x)), `embedding: ${index}`],
+      [embedding(bad, weight, { paddingIdx: 0 }), `^gather: embedding: ${index}`],
+      [loss((x) => embedding(bad, x, { paddingIdx: 0 })), `embedding: ${index}`],
+      [second((x) => embedding(bad, x, { paddingIdx: 0 })), `embedding: ${index}`],
+      [oneHot(bad, 2), `oneHot: ${index}`],
+      [nn.nll(weight, bad), `nll: ${target}`],
+      [nn.nll(weight, bad, { weight: tensor([1, 2], { device }) }), `nll: ${target}`],
+      [loss((x) => nn.nll(x, bad)), `nll: ${target}`],
+      [nn.crossEntropy(weight, bad), `^crossEntropy: ${target}`],
+      [second((x) => nn.crossEntropy(x, bad)), `rossEntropy: ${target}`],
+    ]
+    for (const [x, says] of cases) await rejects(t, x, new RegExp(says))
+    await drain(t, device)
+  },
+)
 
 onDevices('an error nobody reads comes out of sync, once', async (t, { kind }) => {
   const device = await open({ kind })

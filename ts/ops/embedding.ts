@@ -6,8 +6,11 @@ import { showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import { checkTensor } from './apply.ts'
 import { equal, where } from './elementwise.ts'
-import { gather, scatterAdd } from './gather.ts'
+import { gatherOf, scatterAddOf } from './gather.ts'
 import { reshape } from './shape.ts'
+
+/** What an index is called that is no row. */
+const INDEX = 'embedding: index'
 
 /** Options of {@link embedding}. */
 export interface EmbeddingOptions {
@@ -36,11 +39,11 @@ export function embedding(indices: Tensor, weight: Tensor, options: EmbeddingOpt
   if (weight.shape.length !== 2)
     throw new TilegradError('ERR_SHAPE', `embedding: weight should be [num, dim], not ${showShape(weight.shape)}`)
   const padding = paddingRow('embedding', options.paddingIdx, weight.shape[0]!)
-  if (padding === null) return gather(weight, indices)
-  const out = noGrad(() => gather(weight, indices))
+  if (padding === null) return gatherOf(INDEX, weight, indices)
+  const out = noGrad(() => gatherOf(INDEX, weight, indices))
   return track(out, 'embedding', [weight], [indices], (dy, [indices]) => {
     const padded = reshape(equal(indices!, padding), [...indices!.shape, 1])
-    return [scatterAdd(where(padded, 0, dy), indices!, weight.shape)]
+    return [scatterAddOf(INDEX, where(padded, 0, dy), indices!, weight.shape)]
   })
 }
 

@@ -3,6 +3,7 @@
 import { track } from '../autograd/tape.ts'
 import { type Dtype, checkDtype } from '../dtype.ts'
 import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { INDEXED } from '../program/opcodes.ts'
 import { scope } from '../scope.ts'
 import { type Shape, MAX_ELEMENTS, checkShape, normalizeAxis, sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -10,6 +11,9 @@ import { checkTensor, sharedDevice } from './apply.ts'
 import { cast, equal } from './elementwise.ts'
 import { positions } from './positions.ts'
 import { reshape } from './shape.ts'
+
+/** @internal What an index is called when it is out of range. */
+export type Indexed = (typeof INDEXED)[number]
 
 /**
  * Slices of `x` along `axis`, in the order of `indices` (NumPy's `take`, ONNX's `Gather`): with axis 0 and a matrix, the
@@ -21,14 +25,22 @@ import { reshape } from './shape.ts'
  *   in range because the axis is empty
  */
 export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
+  return gatherOf('index', x, indices, axis)
+}
+
+/** @internal {@link gather} as a part of another operation, which an error about an index then names. */
+export function gatherOf(what: Indexed, x: Tensor, indices: Tensor, axis = 0): Tensor {
   checkTensor('gather', 'x', x)
   const device = checkIndices('gather', x, indices)
   const at = normalizeAxis('gather', axis, x.shape.length)
   const shape = checkShape('gather', [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)])
   checkNotEmpty('gather', x.shape, at, shape)
-  const value = device.recorder.emit('gather', [x.value, indices.value], { dtype: x.dtype, shape }, [at])
+  const value = device.recorder.emit('gather', [x.value, indices.value], { dtype: x.dtype, shape }, [
+    at,
+    INDEXED.indexOf(what),
+  ])
   return track(new Tensor(device, value), 'gather', [x], [indices], (dy, [indices]) => [
-    scatterAdd(dy, indices!, x.shape, at),
+    scatterAddOf(what, dy, indices!, x.shape, at),
   ])
 }
 
@@ -42,6 +54,11 @@ export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
  * @param axis default 0
  */
 export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis = 0): Tensor {
+  return scatterAddOf('index', updates, indices, shape, axis)
+}
+
+/** @internal {@link scatterAdd} as {@link gatherOf}. */
+export function scatterAddOf(what: Indexed, updates: Tensor, indices: Tensor, shape: Shape, axis = 0): Tensor {
   checkTensor('scatterAdd', 'updates', updates)
   const device = checkIndices('scatterAdd', updates, indices)
   const wanted = checkShape('scatterAdd', shape)
@@ -59,10 +76,10 @@ export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis 
     'scatterAdd',
     [updates.value, indices.value],
     { dtype: updates.dtype, shape: wanted },
-    [at],
+    [at, INDEXED.indexOf(what)],
   )
   return track(new Tensor(device, value), 'scatterAdd', [updates], [indices], (dy, [indices]) => [
-    gather(dy, indices!, at),
+    gatherOf(what, dy, indices!, at),
   ])
 }
 
@@ -101,7 +118,7 @@ export function oneHot(indices: Tensor, classes: number, options: OneHotOptions 
   return scope(() => {
     const places = positions(indices.device, classes)
     // Gathering from the places gives the index itself, or the error of one that is out of range.
-    const checked = gather(places, indices)
+    const checked = gatherOf('oneHot: index', places, indices)
     return cast(equal(reshape(checked, [...indices.shape, 1]), places), dtype)
   })
 }

@@ -77,6 +77,12 @@ export const REASONS = [
   'more than 1 value per channel needed: a channel has fewer active ones',
 ] as const
 
+/**
+ * What an index out of range is called in the error, by the operation that it was given to: the attribute `of` of `gather` and
+ * `scatterAdd` is a position in this list. Rust has the same texts (`Indexed` in `crate/src/program/op.rs`). New ones go to the end.
+ */
+export const INDEXED = ['index', 'embedding: index', 'oneHot: index', 'nll: target', 'crossEntropy: target'] as const
+
 /** Numbers of the element types in a stream. */
 export const DTYPE_CODES = { f32: 0, i32: 1, bool: 2, f64: 3 } as const
 
@@ -284,10 +290,11 @@ export const OPCODES = {
   /** Attributes before (how many elements precede, per axis) and the value; the sizes are the output's. */
   pad: { code: 139, family: 'shape', inputs: 1, outputs: 1, attributes: ['u32s', 'scalar'], dtypes: 'any' },
 
-  // Indexing along one axis. gather: [x, indices i32]; an index outside [0, size) poisons the output.
-  gather: { code: 144, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32'], dtypes: 'any' },
+  // Indexing along one axis. gather: [x, indices i32]; an index outside [0, size) poisons the output. Attributes axis, and what
+  // an index is, a position in {@link INDEXED}.
+  gather: { code: 144, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32', 'u32'], dtypes: 'any' },
   /** [dy, indices] → zeros of the output's shape plus every dy slice at its index, in ascending order of position. */
-  scatterAdd: { code: 145, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32'], dtypes: 'number' },
+  scatterAdd: { code: 145, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32', 'u32'], dtypes: 'number' },
 
   /**
    * [x, ok bool []] → x. Where ok is false, the result is poisoned with the reason, an index into {@link REASONS}: how a

@@ -3,8 +3,8 @@
 //! [`validate`](super::validate)'s question.
 
 use super::op::{
-    Adam, BatchNormOp, BinaryOp, Channels, Dropout, ElementOp, Ema, Middle, NormKind, NormRows, Op, Reason, ReduceOp,
-    Rmsprop, RunningUpdate, Scan, ScanOp, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
+    Adam, BatchNormOp, BinaryOp, Channels, Dropout, ElementOp, Ema, Indexed, Middle, NormKind, NormRows, Op, Reason,
+    ReduceOp, Rmsprop, RunningUpdate, Scan, ScanOp, Segment, Sgd, Smoothed, UnaryOp, Uniform, Wanted,
 };
 use super::table::Opcode;
 use crate::cpu::activation::Activation;
@@ -74,6 +74,11 @@ impl<'a> Attributes<'a> {
     fn reason(&self, i: usize) -> Checked<Reason> {
         let number = self.word(i)?;
         Reason::ALL.get(number as usize).copied().ok_or_else(|| format!("there is no reason {number}"))
+    }
+
+    fn indexed(&self, i: usize) -> Checked<Indexed> {
+        let number = self.word(i)?;
+        Indexed::ALL.get(number as usize).copied().ok_or_else(|| format!("indices are of no operation {number}"))
     }
 
     fn flag(&self, i: usize) -> Checked<bool> {
@@ -216,8 +221,8 @@ pub(super) fn op(row: &Opcode, attributes: &Attributes, inputs: usize, outputs: 
         "concat" => Op::Concat { axis: a.word(0)? },
         "slice" => Op::Slice { starts: a.dims(0)? },
         "pad" => Op::Pad { before: a.dims(0)?, value: a.scalar(1)? },
-        "gather" => Op::Gather { axis: a.word(0)? },
-        "scatterAdd" => Op::ScatterAdd { axis: a.word(0)? },
+        "gather" => Op::Gather { axis: a.word(0)?, of: a.indexed(1)? },
+        "scatterAdd" => Op::ScatterAdd { axis: a.word(0)?, of: a.indexed(1)? },
         "require" => Op::Require { reason: a.reason(0)? },
         "squaredNorm" => Op::SquaredNorm,
         "sgd" => Op::Sgd(Sgd {

@@ -121,11 +121,15 @@ pub enum Op {
     Gather {
         /// The axis.
         axis: u32,
+        /// What an index is.
+        of: Indexed,
     },
     /// `[dy, indices]`: zeros plus every slice of dy at its index.
     ScatterAdd {
         /// The axis of the result.
         axis: u32,
+        /// What an index is.
+        of: Indexed,
     },
     /// `[x, ok]`: x, poisoned unless ok is true.
     Require {
@@ -162,6 +166,38 @@ pub enum Op {
     },
     /// Batch normalisation, or a part of it.
     BatchNorm(BatchNormOp),
+}
+
+/// What an index out of range is called in the error, by the operation that it was given to: the list `INDEXED` of
+/// TypeScript's opcode table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Indexed {
+    /// An index of the instruction itself.
+    Index,
+    /// A row of a table.
+    Embedding,
+    /// The place of a one.
+    OneHot,
+    /// A class.
+    Nll,
+    /// A class.
+    CrossEntropy,
+}
+
+impl Indexed {
+    /// All, by number.
+    pub const ALL: [Self; 5] = [Self::Index, Self::Embedding, Self::OneHot, Self::Nll, Self::CrossEntropy];
+
+    /// Its name for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Index => "index",
+            Self::Embedding => "embedding: index",
+            Self::OneHot => "oneHot: index",
+            Self::Nll => "nll: target",
+            Self::CrossEntropy => "crossEntropy: target",
+        }
+    }
 }
 
 /// What `require` may find: the list `REASONS` of TypeScript's opcode table.

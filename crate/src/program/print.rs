@@ -82,7 +82,8 @@ fn values(op: &Op) -> Vec<String> {
             vec![rule.ignore_index.to_string(), rule.smoothing.to_string()]
         }
         Op::Transpose { permutation } => vec![permutation.to_string()],
-        Op::Concat { axis } | Op::Gather { axis } | Op::ScatterAdd { axis } => vec![axis.to_string()],
+        Op::Concat { axis } => vec![axis.to_string()],
+        Op::Gather { axis, of } | Op::ScatterAdd { axis, of } => vec![axis.to_string(), (*of as u32).to_string()],
         Op::Require { reason } => vec![(*reason as u32).to_string()],
         Op::Slice { starts } => vec![starts.to_string()],
         Op::Pad { before, value } => vec![before.to_string(), scalar(*value)],

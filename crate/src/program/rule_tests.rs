@@ -544,7 +544,7 @@ fn indices_name_something() {
     let gather = |x: &'static [u32], indices: &'static [u32], y: &'static [u32], axis: u32| {
         move |w: &mut Writer| {
             let (x, indices) = (w.input(F32, x), w.input(I32, indices));
-            w.op("gather", &[(F32, y)], &[x, indices], &[A::W(axis)]);
+            w.op("gather", &[(F32, y)], &[x, indices], &[A::W(axis), A::W(0)]);
         }
     };
     accepted(gather(&[4, 5], &[2, 3], &[4, 2, 3], 1));
@@ -568,7 +568,7 @@ fn indices_name_something() {
     let scatter = |dy: &'static [u32], to: &'static [u32]| {
         move |w: &mut Writer| {
             let (x, indices) = (w.input(F32, dy), w.input(I32, &[2]));
-            w.op("scatterAdd", &[(F32, to)], &[x, indices], &[A::W(0)]);
+            w.op("scatterAdd", &[(F32, to)], &[x, indices], &[A::W(0), A::W(0)]);
         }
     };
     accepted(scatter(&[2, 5], &[9, 5]));
@@ -577,9 +577,16 @@ fn indices_name_something() {
     refused!(
         |w| {
             let x = w.input(F32, &[2]);
-            w.op("gather", &[(F32, &[2])], &[x, x], &[A::W(0)]);
+            w.op("gather", &[(F32, &[2])], &[x, x], &[A::W(0), A::W(0)]);
         },
         "indices is f32, not i32"
+    );
+    refused!(
+        |w| {
+            let (x, indices) = (w.input(F32, &[2]), w.input(I32, &[2]));
+            w.op("gather", &[(F32, &[2])], &[x, indices], &[A::W(0), A::W(5)]);
+        },
+        "indices are of no operation 5"
     );
 }
 

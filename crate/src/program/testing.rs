@@ -431,9 +431,9 @@ fn random_gather(random: &mut Random, writer: &mut Writer, x: u32) {
     let indices = of_type(random, writer, I32, &[3]);
     let mut taken = dims.clone();
     taken[axis] = 3;
-    let y = writer.op("gather", &[(F32, &taken)], &[x, indices], &[A::W(axis as u32)]);
+    let y = writer.op("gather", &[(F32, &taken)], &[x, indices], &[A::W(axis as u32), A::W(0)]);
     if random.chance(50) {
-        writer.op("scatterAdd", &[(F32, &dims)], &[y, indices], &[A::W(axis as u32)]);
+        writer.op("scatterAdd", &[(F32, &dims)], &[y, indices], &[A::W(axis as u32), A::W(0)]);
     }
 }
 

@@ -5,15 +5,16 @@
 
 import type { TypedArray } from '../../dtype.ts'
 import { TilegradError } from '../../errors.ts'
-import { REASONS } from '../../program/opcodes.ts'
+import { INDEXED, REASONS } from '../../program/opcodes.ts'
 import { type Shape, numel } from '../../shape.ts'
 import type { Call, Kernels } from './kernel.ts'
 
-function checkIndices(op: string, indices: TypedArray, size: number): void {
+function checkIndices({ name, attributes }: Call, indices: TypedArray, size: number): void {
   for (let i = 0; i < indices.length; i++) {
     const index = indices[i]!
     if (index < 0 || index >= size) {
-      throw new TilegradError('ERR_ARGUMENT', `${op}: index ${index} at position ${i} is outside [0, ${size})`)
+      const what = INDEXED[attributes[1]!]
+      throw new TilegradError('ERR_ARGUMENT', `${name}: ${what} ${index} at position ${i} is outside [0, ${size})`)
     }
   }
 }
@@ -23,12 +24,13 @@ function around(shape: Shape, axis: number): [number, number, number] {
   return [numel(shape.slice(0, axis)), shape[axis]!, numel(shape.slice(axis + 1))]
 }
 
-function gather({ name, inputs, outputs, attributes }: Call): void {
+function gather(call: Call): void {
+  const { inputs, outputs, attributes } = call
   const x = inputs[0]!
   const indices = inputs[1]!.data
   const out = outputs[0]!.data
   const [outer, size, inner] = around(x.shape, attributes[0]!)
-  checkIndices(name, indices, size)
+  checkIndices(call, indices, size)
   let at = 0
   for (let o = 0; o < outer; o++) {
     for (let i = 0; i < indices.length; i++) {
@@ -39,12 +41,13 @@ function gather({ name, inputs, outputs, attributes }: Call): void {
 }
 
 /** Sums in f64 (i32 wraps) and in ascending order of position, so the result has one value on every run. */
-function scatterAdd({ name, inputs, outputs, attributes }: Call): void {
+function scatterAdd(call: Call): void {
+  const { inputs, outputs, attributes } = call
   const dy = inputs[0]!
   const indices = inputs[1]!.data
   const out = outputs[0]!
   const [outer, size, inner] = around(out.shape, attributes[0]!)
-  checkIndices(name, indices, size)
+  checkIndices(call, indices, size)
   // Integers and f64 need no wider accumulator than the result itself.
   const total = out.dtype === 'f32' ? new Float64Array(out.size) : out.data
   total.fill(0)

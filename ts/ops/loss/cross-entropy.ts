@@ -12,7 +12,7 @@ import { Tensor } from '../../tensor.ts'
 import { checkDtypeClass, checkTensor } from '../apply.ts'
 import type { TensorData } from '../creation.ts'
 import { add, cast, equal, exp, mul, neg, notEqual, sub, where } from '../elementwise.ts'
-import { gather } from '../gather.ts'
+import { gatherOf } from '../gather.ts'
 import { positions } from '../positions.ts'
 import { sum } from '../reduce.ts'
 import { reshape } from '../shape.ts'
@@ -194,7 +194,7 @@ function decomposedGradient(dy: Tensor, logits: Tensor, targets: Tensor, rule: R
   const probability = exp(logSoftmax(where(active, logits, 0)))
   const g = where(active, reshape(dy, active.shape), 0)
   // A look-up, so that a target out of range poisons this gradient as it does the fused one.
-  const target = gather(classes, where(active, reshape(targets, active.shape), 0))
+  const target = gatherOf('crossEntropy: target', classes, where(active, reshape(targets, active.shape), 0))
   const hot = cast(equal(target, classes), dtype)
   if (smoothing === 0 && weight === null) return mul(g, sub(probability, hot))
   const q = coefficients(hot, rule)

@@ -8,7 +8,7 @@ import type { Tensor } from '../../tensor.ts'
 import { checkDtypeClass, checkTensor } from '../apply.ts'
 import type { TensorData } from '../creation.ts'
 import { cast, equal, mul, neg, notEqual, where } from '../elementwise.ts'
-import { gather } from '../gather.ts'
+import { gatherOf } from '../gather.ts'
 import { positions } from '../positions.ts'
 import { sum } from '../reduce.ts'
 import { reshape } from '../shape.ts'
@@ -63,11 +63,11 @@ export function nll<R extends Reduction = 'mean'>(
     const active = notEqual(left, ignoreIndex)
     const safe = where(active, left, 0)
     // A look-up, so that a target out of range poisons loss and gradient.
-    const target = gather(classes, safe)
+    const target = gatherOf('nll: target', classes, safe)
     const hot = equal(reshape(target, [...target.shape, 1]), classes)
     const picked = sum(where(hot, logProbabilities, 0), -1)
     // What each item weighs: that of its class times that of the mask, if there are any.
-    const ofClass = weight === null ? null : where(active, gather(weight, target), 0)
+    const ofClass = weight === null ? null : where(active, gatherOf('nll: target', weight, target), 0)
     const factors = mask?.weights ?? null
     const own = ofClass === null || factors === null ? (ofClass ?? factors) : mul(ofClass, factors)
     const losses = where(active, neg(picked), 0)

@@ -7,7 +7,7 @@ use tilegrad::cpu::{elementwise, gather, shape};
 use tilegrad::dtype::Dtype;
 use tilegrad::plan::{Chain, ChainOp, ChainOperand, ChainOutput, Step, StepKind};
 use tilegrad::program::Op;
-use tilegrad::program::op::{BinaryOp, ElementOp, UnaryOp};
+use tilegrad::program::op::{BinaryOp, ElementOp, Indexed, UnaryOp};
 use tilegrad::shape::Dims;
 
 /// Measures all of them.
@@ -59,7 +59,7 @@ fn gather_and_scatter(bench: &mut Bench, report: &mut Report) -> Result<(), Fail
         let work = Work::Bytes(8.0 * words.len() as f64);
         let expected = vec![Expected { operand: y, words, slack: None }];
         let case = Case { name: forward, work, arena, scalars: Vec::new(), expected };
-        one(bench, report, &case, &step(Op::Gather { axis: 0 }, &inputs, &[y], &[]))?;
+        one(bench, report, &case, &step(Op::Gather { axis: 0, of: Indexed::Index }, &inputs, &[y], &[]))?;
     }
     if bench.wants(&backward) {
         let values = numbers(taken * inner, 1);
@@ -73,7 +73,7 @@ fn gather_and_scatter(bench: &mut Bench, report: &mut Report) -> Result<(), Fail
         // The order of the sums is the same on every device.
         let expected = vec![Expected { operand: y, words, slack: None }];
         let case = Case { name: backward, work, arena, scalars: Vec::new(), expected };
-        one(bench, report, &case, &step(Op::ScatterAdd { axis: 0 }, &inputs, &[y], &[]))?;
+        one(bench, report, &case, &step(Op::ScatterAdd { axis: 0, of: Indexed::Index }, &inputs, &[y], &[]))?;
     }
     Ok(())
 }

@@ -89,15 +89,15 @@ impl Engine {
                 let value = elementwise::scalar(&frame.scalars, *value, to.dtype);
                 pad(cpu, &from.dims, before, &to.dims, value, on.input(0)?, on.output(0)?);
             }
-            Op::Gather { axis } => {
+            Op::Gather { axis, of } => {
                 let along = along(&on.operand(0)?.dims, *axis as usize);
-                gather(cpu, along, on.input(0)?, on.input(1)?, on.output(0)?).map_err(|bad| outside("index", bad))?;
+                gather(cpu, along, on.input(0)?, on.input(1)?, on.output(0)?).map_err(|bad| outside(of.text(), bad))?;
             }
-            Op::ScatterAdd { axis } => {
+            Op::ScatterAdd { axis, of } => {
                 let to = on.result(0)?;
                 let along = along(&to.dims, *axis as usize);
                 scatter_add(cpu, along, to.dtype, on.input(0)?, on.input(1)?, on.output(0)?)
-                    .map_err(|bad| outside("index", bad))?;
+                    .map_err(|bad| outside(of.text(), bad))?;
             }
             Op::Require { reason } => {
                 if on.input::<u32>(1)?.first() == Some(&0) {

@@ -10,7 +10,7 @@ use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 /// gather of three rows of [4, 2], doubled, and a product that has nothing to do with it.
 pub(super) fn gathering() -> Writer {
     program(&[(F32, &[4, 2]), (I32, &[3])], |w, x| {
-        let rows = w.op("gather", &[(F32, &[3, 2])], x, &[A::W(0)]);
+        let rows = w.op("gather", &[(F32, &[3, 2])], x, &[A::W(0), A::W(1)]);
         let doubled = w.like("add", &[rows, rows], &[]);
         let other = w.op("matmul", &[(F32, &[4, 4])], &[x[0], x[0]], &[A::W(0), A::W(1)]);
         vec![rows, doubled, other]
@@ -45,7 +45,7 @@ pub(crate) fn a_bad_index_fails_what_depends_on_it_and_nothing_else(bench: &Benc
     with_bad_index(bench);
     let failure = bench.read(10, 6).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_ARGUMENT");
-    assert_eq!(failure.error.message(), "index 4 at position 1 is outside [0, 4)");
+    assert_eq!(failure.error.message(), "embedding: index 4 at position 1 is outside [0, 4)");
     let place = failure.place.as_ref().unwrap();
     assert_eq!((place.instruction, place.op), (2, "gather"));
     assert!(place.line.contains("gather"), "{}", place.line);

@@ -81,13 +81,13 @@ fn case(row: &Opcode) -> Option<(Writer, usize)> {
             program(&[(F32, X)], |w, x| vec![w.op(row.name, &[(F32, &[4, 4])], x, &[A::L(&[1, 0]), A::W(0)])]),
             1,
         )),
-        (_, "gather") => {
-            plain(program(&[(F32, X), (I32, &[4])], |w, x| vec![w.op(row.name, &[(F32, &[2, 4])], x, &[A::W(1)])]))
-        }
+        (_, "gather") => plain(program(&[(F32, X), (I32, &[4])], |w, x| {
+            vec![w.op(row.name, &[(F32, &[2, 4])], x, &[A::W(1), A::W(0)])]
+        })),
         (_, "require") => plain(program(&[(F32, X), (Dtype::Bool, &[])], |w, x| vec![w.like(row.name, x, &[A::W(0)])])),
-        (_, "scatterAdd") => {
-            plain(program(&[(F32, &[2, 4]), (I32, &[4])], |w, x| vec![w.op(row.name, &[(F32, X)], x, &[A::W(1)])]))
-        }
+        (_, "scatterAdd") => plain(program(&[(F32, &[2, 4]), (I32, &[4])], |w, x| {
+            vec![w.op(row.name, &[(F32, X)], x, &[A::W(1), A::W(0)])]
+        })),
         (Family::Optim, _) => optimiser(row),
         (Family::Norm, name) => norm(name).map(|writer| (writer, 0)),
         (Family::BatchNorm, name) => batch_norm(name),

@@ -69,7 +69,7 @@ pub struct Prepared {
 pub enum Check {
     /// Indices must lie in a range.
     Range {
-        /// What they are: `index` or `target`.
+        /// What they are called: `index` or `target`, behind the operation that they were given to.
         what: &'static str,
         /// They must lie in `[0, size)`.
         size: usize,
@@ -146,8 +146,8 @@ fn prepare_kernel(kernel: &Kernel, target: Target) -> Result<Prepared> {
         Op::Concat { axis } => shape::concat(kernel, *axis as usize, target),
         Op::Slice { starts } => shape::slice(kernel, starts, target),
         Op::Pad { before, value } => shape::pad(kernel, before, *value, target),
-        Op::Gather { axis } => gather::gather(kernel, *axis as usize, target),
-        Op::ScatterAdd { axis } => gather::scatter_add(kernel, *axis as usize, target),
+        Op::Gather { axis, of } => gather::gather(kernel, *axis as usize, *of, target),
+        Op::ScatterAdd { axis, of } => gather::scatter_add(kernel, *axis as usize, *of, target),
         Op::Require { reason } => gather::require(kernel, *reason, target),
         Op::SquaredNorm => optim::squared_norm(kernel, target),
         Op::Sgd(rule) => optim::sgd(kernel, rule, target),

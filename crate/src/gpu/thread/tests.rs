@@ -51,7 +51,8 @@ fn sync(client: &Client) -> Receiver<Told<()>> {
 fn bad_indices(client: &Client, times: usize) {
     write(client, 10, &[1.0; 4]);
     client.queue.push(Job::Write { slot: 11, source: Source::I32(Cow::Borrowed(&[9])) }, 4);
-    let gather = program(&[(F32, &[4]), (I32, &[1])], |w, x| vec![w.op("gather", &[(F32, &[1])], x, &[A::W(0)])]);
+    let gather =
+        program(&[(F32, &[4]), (I32, &[1])], |w, x| vec![w.op("gather", &[(F32, &[1])], x, &[A::W(0), A::W(0)])]);
     for _ in 0..times {
         client.queue.push(Job::Submit { stream: stream(&gather, &[10, 11], &[12], &[], &[]) }, 0);
     }
@@ -204,8 +205,9 @@ fn what_a_check_has_found_is_told_when_there_is_room_to_read_it() {
 fn a_long_step_fills_several_submissions() {
     let Some((mut service, client)) = service() else { return };
     let count = 100_000;
-    let spread =
-        program(&[(F32, &[count]), (I32, &[count])], |w, x| vec![w.op("scatterAdd", &[(F32, &[7])], x, &[A::W(0)])]);
+    let spread = program(&[(F32, &[count]), (I32, &[count])], |w, x| {
+        vec![w.op("scatterAdd", &[(F32, &[7])], x, &[A::W(0), A::W(0)])]
+    });
     write(&client, 1, vec![1.0; 100_000]);
     let indices: Vec<i32> = (0..count as i32).map(|i| i % 7).collect();
     client.queue.push(Job::Write { slot: 2, source: Source::I32(Cow::Owned(indices)) }, u64::from(count) * 4);

@@ -16,12 +16,12 @@ pub(super) fn check(case: &Case) -> Check {
     of_dtype("indices", indices, Dtype::I32)?;
     let result = case.result(0)?;
     match *case.op {
-        Op::Gather { axis } => {
+        Op::Gather { axis, .. } => {
             let taken = taken(operand, indices, axis as usize)?;
             case.gives(0, operand.dtype, &taken)?;
             clampable(operand, result)
         }
-        Op::ScatterAdd { axis } => {
+        Op::ScatterAdd { axis, .. } => {
             let taken = taken(result, indices, axis as usize)?;
             if *taken != *operand.dims {
                 return Err(format!("dy is {}, not {taken}", operand.dims));

@@ -16,7 +16,7 @@ use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::gpu::Class;
 use crate::plan::{Kernel, Operand};
-use crate::program::op::Reason;
+use crate::program::op::{Indexed, Reason};
 
 /// Slices that an invocation adds up in one dispatch at most: so many take a fraction of a second, after which a watchdog
 /// might look.
@@ -68,16 +68,16 @@ fn take_apart(size: &str, outer: usize) -> String {
 }
 
 /// What indices into an axis must be.
-fn index_of(size: usize) -> Rule<'static> {
-    Rule { what: "index", size, ignore: None, counted: None }
+fn index_of(size: usize, of: Indexed) -> Rule<'static> {
+    Rule { what: of.text(), size, ignore: None, counted: None }
 }
 
 /// `[x, indices]`: out[o, k] ← x[o, indices\[k\]].
-pub(super) fn gather(kernel: &Kernel, axis: usize, target: Target) -> Result<Prepared> {
+pub(super) fn gather(kernel: &Kernel, axis: usize, of: Indexed, target: Target) -> Result<Prepared> {
     let (x, indices, y) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
     let axis = Axis::of(&x.dims, axis);
     let calls = if y.numel == 0 { Vec::new() } else { vec![take(axis, x, indices, y, target)?] };
-    checked(target, indices, index_of(axis.size), calls.into())
+    checked(target, indices, index_of(axis.size, of), calls.into())
 }
 
 fn take(axis: Axis, x: &Operand, indices: &Operand, y: &Operand, target: Target) -> Result<Call> {
@@ -100,7 +100,7 @@ fn take(axis: Axis, x: &Operand, indices: &Operand, y: &Operand, target: Target)
 }
 
 /// `[dy, indices]`: zeros, then out[o, indices\[k\]] += dy[o, k] for k = 0, 1, …
-pub(super) fn scatter_add(kernel: &Kernel, axis: usize, target: Target) -> Result<Prepared> {
+pub(super) fn scatter_add(kernel: &Kernel, axis: usize, of: Indexed, target: Target) -> Result<Prepared> {
     let (x, indices, y) = (input(kernel, 0)?, input(kernel, 1)?, output(kernel, 0)?);
     let axis = Axis::of(&y.dims, axis);
     let prepared = if y.numel == 0 {
@@ -110,7 +110,7 @@ pub(super) fn scatter_add(kernel: &Kernel, axis: usize, target: Target) -> Resul
     } else {
         sort::scatter_add(axis, x, indices, y, target)?
     };
-    checked(target, indices, index_of(axis.size), prepared)
+    checked(target, indices, index_of(axis.size, of), prepared)
 }
 
 /// Whether looking through all indices for every element of the result costs less than the dispatches of a sort.

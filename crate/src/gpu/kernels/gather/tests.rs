@@ -6,7 +6,7 @@ use crate::cpu::{Cpu, Isa, Pool};
 use crate::dtype::Dtype;
 use crate::gpu::{Class, Traits};
 use crate::program::Op;
-use crate::program::op::Reason;
+use crate::program::op::{Indexed, Reason};
 
 fn processor() -> Cpu {
     Cpu { isa: Isa::detect(), pool: Pool::new(1).unwrap() }
@@ -54,7 +54,7 @@ fn slices_are_taken_and_added_as_on_the_cpu() {
             let x = arena.read(Dtype::F32, &large, &x, shift);
             let k = arena.read(Dtype::I32, &[count as u32], &at_words, shift);
             let y = arena.written(Dtype::F32, &small);
-            let step = kernel(Op::Gather { axis: 1 }, &[Some(x), Some(k)], &[y]);
+            let step = kernel(Op::Gather { axis: 1, of: Indexed::Index }, &[Some(x), Some(k)], &[y]);
             assert_eq!(words(&arena.run(&mut lab, &step, Settings::default()), &y), want);
 
             for dtype in [Dtype::F32, Dtype::I32] {
@@ -65,7 +65,7 @@ fn slices_are_taken_and_added_as_on_the_cpu() {
                 let x = arena.read(dtype, &small, &dy, shift);
                 let k = arena.read(Dtype::I32, &[count as u32], &at_words, shift);
                 let y = arena.written(dtype, &large);
-                let step = kernel(Op::ScatterAdd { axis: 1 }, &[Some(x), Some(k)], &[y]);
+                let step = kernel(Op::ScatterAdd { axis: 1, of: Indexed::Index }, &[Some(x), Some(k)], &[y]);
                 assert!(words(&arena.run(&mut lab, &step, Settings::default()), &y) == want, "{axis:?} {count}");
             }
         }
@@ -82,7 +82,7 @@ fn both_forms_have_the_same_bits() {
     let at: Vec<u32> = indices(512, 600).iter().map(|&i| i as u32).collect();
     let k = arena.read(Dtype::I32, &[600], &at, 0);
     let y = arena.written(Dtype::F32, &[512, 4]);
-    let step = kernel(Op::ScatterAdd { axis: 0 }, &[Some(dy), Some(k)], &[y]);
+    let step = kernel(Op::ScatterAdd { axis: 0, of: Indexed::Index }, &[Some(dy), Some(k)], &[y]);
     let calls = traits.map(|traits| prepare(&step, &traits).calls.len());
     assert!(calls[0] == 2 && calls[1] > 2);
     arena.run(&mut lab, &step, Settings::default());
@@ -95,8 +95,11 @@ fn no_dispatch_adds_up_more_than_a_watchdog_waits_for() {
             let dy = operand(Dtype::F32, &[count, 4], 0);
             let k = operand(Dtype::I32, &[count], 0);
             let y = operand(Dtype::F32, &[size, 4], 0);
-            let calls =
-                prepare(&kernel(Op::ScatterAdd { axis: 0 }, &[Some(dy), Some(k)], &[y]), &Traits::least(class)).calls;
+            let calls = prepare(
+                &kernel(Op::ScatterAdd { axis: 0, of: Indexed::Index }, &[Some(dy), Some(k)], &[y]),
+                &Traits::least(class),
+            )
+            .calls;
             (calls.len(), calls.iter().filter(|call| call.shader.name == "scatter_add").count())
         };
         assert_eq!(sums(8000, 1), (2, 1));
@@ -111,7 +114,9 @@ fn no_dispatch_adds_up_more_than_a_watchdog_waits_for() {
 fn bad_indices_are_reported_and_reach_nothing() {
     let Some(mut lab) = Lab::open() else { return };
     let bad = [1, i32::MIN, -1, 3, i32::MAX].map(|i| i as u32);
-    for (op, count) in [(Op::Gather { axis: 0 }, 3), (Op::ScatterAdd { axis: 0 }, 5)] {
+    for (op, count) in
+        [(Op::Gather { axis: 0, of: Indexed::Index }, 3), (Op::ScatterAdd { axis: 0, of: Indexed::Index }, 5)]
+    {
         let mut arena = Arena::default();
         let x = arena.read(Dtype::F32, &[count, 4], &uneven(count as usize * 4), 0);
         let k = arena.read(Dtype::I32, &[5], &bad, 0);
@@ -151,8 +156,8 @@ fn texts_are_valid_and_know_no_sizes() {
                 let large = operand(Dtype::F32, &[size, inner], 0);
                 let k = operand(Dtype::I32, &[count], 0);
                 let steps = [
-                    kernel(Op::Gather { axis: 0 }, &[Some(large), Some(k)], &[small]),
-                    kernel(Op::ScatterAdd { axis: 0 }, &[Some(small), Some(k)], &[large]),
+                    kernel(Op::Gather { axis: 0, of: Indexed::Index }, &[Some(large), Some(k)], &[small]),
+                    kernel(Op::ScatterAdd { axis: 0, of: Indexed::Index }, &[Some(small), Some(k)], &[large]),
                     kernel(
                         Op::Require { reason: Reason::NotFinite },
                         &[Some(small), Some(operand(Dtype::Bool, &[], 0))],
