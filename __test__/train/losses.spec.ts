@@ -7,7 +7,7 @@
 import { type Device, type Dtype, type Tensor, manualSeed, nn, tensor, train } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { Recording } from '../helpers/recording.ts'
-import { distance, largest, random } from '../helpers/values.ts'
+import { distance, largest, near, random, values } from '../helpers/values.ts'
 
 const ROWS = 24
 const FEATURES = 5
@@ -30,7 +30,12 @@ interface Loss {
   readonly mask: 'none' | 'bool' | 'weights'
   /** Whether an item is a row, not an element. */
   readonly perRow?: true
-  readonly call: (prediction: Tensor, target: Tensor, options: nn.LossOptions<'parts'>, weight: Tensor) => nn.Parts
+  readonly call: (
+    prediction: Tensor,
+    target: Tensor,
+    options: nn.LossOptions<'parts' | 'mean'>,
+    weight: Tensor,
+  ) => Tensor | nn.Parts
 }
 
 const LOSSES: readonly Loss[] = [
@@ -68,21 +73,38 @@ interface Window {
   readonly gradients: readonly number[][]
 }
 
-/** One window in micro-batches of these sizes. */
-async function windowOf(loss: Loss, sizes: readonly number[], dtype: Dtype, device: Device): Promise<Window> {
+/** A layer and its data, the same each time. */
+function given(
+  loss: Loss,
+  dtype: Dtype,
+  device: Device,
+): Readonly<Record<'x' | 'weight' | 'targets', Tensor>> & { layer: nn.Linear; mask: Tensor | null } {
   manualSeed(5)
   const layer = new nn.Linear(FEATURES, CLASSES, { dtype, device })
-  const optimizer = new Recording(layer.parameters(), { lr: 1 })
-  const acc = new train.GradientAccumulator(optimizer)
   const x = tensor(random([ROWS, FEATURES], { seed: 2 }), { shape: [ROWS, FEATURES], dtype, device })
   const weight = tensor([1, 2, 0.5, 1.5], { dtype, device })
-  const [targets, mask] = [targetsOf(loss, dtype, device), maskOf(loss, dtype, device)]
+  return { layer, x, weight, targets: targetsOf(loss, dtype, device), mask: maskOf(loss, dtype, device) }
+}
+
+/** The mean over the batch, without any window, and its gradients. */
+async function meanOf(loss: Loss, dtype: Dtype, device: Device): Promise<{ mean: number; gradients: number[][] }> {
+  const { layer, x, weight, targets, mask } = given(loss, dtype, device)
+  const mean = loss.call(layer.forward(x), targets, { reduction: 'mean', ...(mask !== null && { mask }) }, weight) as Tensor // prettier-ignore
+  mean.backward()
+  return { mean: await mean.item(), gradients: await Promise.all(layer.parameters().map((p) => values(p.grad))) }
+}
+
+/** One window in micro-batches of these sizes. */
+async function windowOf(loss: Loss, sizes: readonly number[], dtype: Dtype, device: Device): Promise<Window> {
+  const { layer, x, weight, targets, mask } = given(loss, dtype, device)
+  const optimizer = new Recording(layer.parameters(), { lr: 1 })
+  const acc = new train.GradientAccumulator(optimizer)
   const sums: Tensor[] = []
   let start = 0
   for (const size of sizes) {
     const part = (t: Tensor): Tensor => t.slice([start, ...t.shape.slice(1).map(() => 0)], [size, ...t.shape.slice(1)])
     const options = { reduction: 'parts' as const, ...(mask !== null && { mask: part(mask) }) }
-    const parts = loss.call(layer.forward(part(x)), part(targets), options, weight)
+    const parts = loss.call(layer.forward(part(x)), part(targets), options, weight) as nn.Parts
     sums.push(parts.sum.detach())
     acc.add(parts)
     start += size
@@ -98,6 +120,9 @@ for (const loss of LOSSES) {
     for (const [dtype, tolerance] of rules) {
       const whole = await windowOf(loss, [ROWS], dtype, device)
       t.true(whole.count > 5 && whole.gradients.every((g) => largest(g) > 1e-2))
+      const { mean, gradients: slopes } = await meanOf(loss, dtype, device)
+      t.true(Math.abs(whole.sum / whole.count - mean) <= tolerance * mean, `${dtype}: the mean is ${mean}`)
+      slopes.forEach((g, i) => near(t, whole.gradients[i]!, g, tolerance, `${dtype}: gradient ${i} of the mean`))
       for (const sizes of SPLITS) {
         const what = `${dtype} [${sizes.join()}]`
         const { sum, count, gradients } = await windowOf(loss, sizes, dtype, device)
