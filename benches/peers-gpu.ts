@@ -6,7 +6,6 @@
 import { openDevice } from 'tilegrad'
 import { type Contestant, compare, host } from './measure.ts'
 import { gemm, gemmHost, mlpStep } from './ours.ts'
-import { forward } from './ours-norms.ts'
 import { type Line, print, save } from './report.ts'
 import { ChildPeer } from './children/peer.ts'
 
@@ -48,13 +47,6 @@ for (const b of [32, 256]) {
     mlpStep(gpu, b),
     tfjs?.contestant('mlp', [b]),
     jax?.contestant('mlp', [b]),
-  ])
-}
-for (const norm of ['softmax', 'layerNorm', 'rmsNorm', 'batchNormEvaluation'] as const) {
-  const shape = [4096, 1024]
-  await report({ work: `${norm} [4096, 1024]`, goals: { onnxruntime: 2 } }, [
-    forward(norm, gpu, shape),
-    onnxruntime?.contestant(norm, shape),
   ])
 }
 for (const peer of Object.values(peers)) peer.stop()

@@ -1,6 +1,7 @@
 //! y = (x − mean)/√(variance + eps) · weight + bias for each row. The mean is 0 where rows are not centred.
 
-use super::{BLOCK, LANES, by_position, has_few_positions, spread, total};
+use super::{BLOCK, by_position, has_few_positions, spread};
+use crate::cpu::lanes::{LANES, add_rest, fold_apart};
 use crate::cpu::share::{Shared, with_floats};
 use crate::cpu::{Cpu, math};
 use crate::program::op::NormRows;
@@ -116,14 +117,12 @@ fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
                 sums[i] += term(x[i]);
             }
         }
-        for (sum, &x) in sums.iter_mut().zip(rest) {
-            *sum += term(x);
-        }
+        add_rest(&mut sums, rest.iter().map(|&x| term(x)));
         for (total, sum) in totals.iter_mut().zip(&sums) {
             *total += sum;
         }
     }
-    total(totals)
+    fold_apart(totals)
 }
 
 /// A channel has one element.

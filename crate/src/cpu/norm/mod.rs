@@ -11,16 +11,11 @@ mod forward;
 #[cfg(test)]
 mod tests;
 
-use std::hint::black_box;
-
-use super::lanes::fold;
+use super::lanes::{LANES, add_rest, fold_apart};
 use crate::program::op::NormRows;
 
 pub use backward::{NormGradients, Saved, norm_grad};
 pub use forward::{Affine, Normalized, norm};
-
-/// Independent sums per row.
-const LANES: usize = 32;
 
 /// Elements of a row that are summed before their sums join the totals, so that errors hardly grow with the length.
 const BLOCK: usize = 2048;
@@ -46,14 +41,6 @@ fn spread<'to>(channels: &[f32], inner: usize, to: &'to mut [f32]) -> &'to [f32]
     to
 }
 
-/// The sum over lanes.
-#[inline(always)]
-fn total(lanes: [f32; LANES]) -> f32 {
-    // Where the compiler sees the tree behind the loop, it may arrange the registers of the loop for the tree, two lanes to
-    // each, and the loop takes several times as long.
-    fold(black_box(lanes))
-}
-
 /// Two sums over neighbours: of the pairs that `term` makes of each element of three operands.
 #[inline(always)]
 fn sums([a, b, c]: [&[f32]; 3], term: impl Fn(f32, f32, f32) -> (f32, f32)) -> (f32, f32) {
@@ -70,17 +57,15 @@ fn sums([a, b, c]: [&[f32]; 3], term: impl Fn(f32, f32, f32) -> (f32, f32)) -> (
                 sums[1][i] += second;
             }
         }
-        for (i, ((&a, &b), &c)) in a_rest.iter().zip(b_rest).zip(c_rest).enumerate() {
-            let (first, second) = term(a, b, c);
-            sums[0][i] += first;
-            sums[1][i] += second;
-        }
+        let rest = a_rest.iter().zip(b_rest).zip(c_rest).map(|((&a, &b), &c)| term(a, b, c));
+        add_rest(&mut sums[0], rest.clone().map(|(first, _)| first));
+        add_rest(&mut sums[1], rest.map(|(_, second)| second));
         for (totals, sums) in totals.iter_mut().zip(&sums) {
             for (total, sum) in totals.iter_mut().zip(sums) {
                 *total += sum;
             }
         }
     }
-    let [first, second] = totals.map(total);
+    let [first, second] = totals.map(fold_apart);
     (first, second)
 }
