@@ -61,11 +61,10 @@ class MaskedSoftmax(Softmax):
     def prepare(self):
         super().prepare()
         self.mask = (np.arange(self.x.size) % 3 != 1).reshape(self.x.shape)
-        self.out = ~self.mask
 
     def call(self):
-        np.copyto(self.y, self.x)
-        np.copyto(self.y, np.float32(-np.inf), where=self.out)
+        # Faster than copying where the mask says so.
+        self.y = np.where(self.mask, self.x, np.float32(-np.inf))
         self.y -= self.y.max(axis=1, keepdims=True)
         np.exp(self.y, out=self.y)
         self.y /= self.y.sum(axis=1, keepdims=True)

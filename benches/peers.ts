@@ -1,13 +1,14 @@
 /**
  * `npm run bench:peers`: ours beside others in one run, taking turns, results checked equal first. Ratios are the
- * peer's best time over our best time. `npm run bench:peers -- gpu` (or `cpu`, or `norms`, which are the
- * normalisations and softmax on the cpu) measures these only.
+ * peer's best time over our best time. `npm run bench:peers -- gpu` (or `cpu`; or `norms` and
+ * `gpu-norms`, their normalisations and softmax) measures these only.
  */
 
 const benches = {
   cpu: () => import('./peers-cpu.ts'),
   norms: () => import('./peers-norms.ts'),
   gpu: () => import('./peers-gpu.ts'),
+  'gpu-norms': () => import('./peers-gpu-norms.ts'),
 }
 const wanted = process.argv.slice(2)
 const unknown = wanted.filter((word) => !(word in benches))
