@@ -1,5 +1,5 @@
-//! What is done to each element: normalisation, and the gradient of x. An invocation has one element, or four neighbours
-//! where channels or positions come in fours: four channels side by side, or four positions of one channel.
+//! What is done to each element: normalisation, and the gradient of x. An invocation has a run of elements of one
+//! channel, or of four neighbours where channels or positions come in fours: four channels side by side, or four positions.
 
 use super::super::shader::{Builder, Call, Memory, Type};
 use super::super::{Prepared, Target, input, output};
@@ -7,6 +7,10 @@ use super::GROUP;
 use crate::error::Result;
 use crate::plan::{Kernel, Operand};
 use crate::program::op::Channels;
+
+/// Elements (or fours of them) that an invocation has behind each other along the outer axis: they share the channel, and
+/// the divisions that find it, which cost a processor that plays the GPU more than the rest.
+const RUN: usize = 8;
 
 /// What an invocation works on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,10 +37,6 @@ impl Unit {
         }
     }
 
-    fn width(self) -> usize {
-        if self == Self::One { 1 } else { 4 }
-    }
-
     fn elements(self) -> Type {
         if self == Self::One { Type::F32 } else { Type::Vec4F32 }
     }
@@ -51,33 +51,40 @@ impl Unit {
 
     /// Writes the call that sets `y` at `i` to the value of `body`, which knows the channel `c`; where the mask says so, to 0.
     fn finish(self, mut b: Builder, of: Channels, is_masked: bool, body: &str) -> Result<Call> {
-        let width = self.width();
         let (channels, inner) = match self {
             Self::Channels => (of.channels / 4, 1),
             Self::Positions => (of.channels, of.inner / 4),
             Self::One => (of.channels, of.inner),
         };
-        b.value("channels", channels);
+        let (span, runs) = (channels * inner, of.outer.div_ceil(RUN));
         b.value("inner", inner);
-        b.value("count", of.numel() / width);
+        b.value("span", span);
+        b.value("outer", of.outer);
+        b.value("count", span * runs);
+        b.rounds(RUN);
         let value = if is_masked {
             let on = match self {
                 Self::Positions => "mask(q) != vec4<u32>()",
                 Self::Channels | Self::One => "mask(q) != 0u",
             };
             let zero = if self == Self::One { "0.0" } else { "vec4<f32>()" };
-            format!("let q = i / p.inner / p.channels * p.inner + i % p.inner;\ny_set(i, select({zero}, value, {on}));")
+            format!("let q = o * p.inner + place % p.inner;\ny_set(i, select({zero}, value, {on}));")
         } else {
             "y_set(i, value);".to_owned()
         };
         let main = format!(
-            "let i = group() * {GROUP}u + local;
-if (i >= p.count) {{ return; }}
-let c = i / p.inner % p.channels;
+            "let unit = group() * {GROUP}u + local;
+if (unit >= p.count) {{ return; }}
+let place = unit % p.span;
+let c = place / p.inner;
+let first = unit / p.span * {RUN}u;
+for (var o = first; o < min(first + {RUN}u, p.outer); o++) {{
+let i = o * p.span + place;
 {body}
-{value}"
+{value}
+}}"
         );
-        b.finish(GROUP as u32, [(of.numel() / width).div_ceil(GROUP), 1, 1], &main)
+        b.finish(GROUP as u32, [(span * runs).div_ceil(GROUP), 1, 1], &main)
     }
 }
 
