@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::super::rows::{BLOCK, INSIDE, LANES, LINE};
+use super::super::super::rows::{BLOCK, INSIDE, LANES, LINE, quad};
 use super::super::super::shader::Builder;
 use super::{Work, access, loners};
 use crate::program::op::Middle;
@@ -88,6 +88,14 @@ let end = p.count;
 "
     );
     let second = work.second("load_b(base + i, i, end)");
+    // Terms wait in the place of their result: a load costs less than an exponential function.
+    let kept = work.of_term && work.out.is_some();
+    if kept {
+        b.item(&format!(
+            "{}\nfn load_out(at: u32, i: u32, end: u32) -> V {{ return out_quad(at, i, end); }}",
+            quad("out", "f32", vectors)
+        ));
+    }
     if work.has_top {
         let _ = writeln!(
             main,
@@ -115,8 +123,9 @@ let s = {};
         lanes(&|k| format!("var mine{k} = 0.0;") + &also(format!(" var other{k} = 0.0;"))),
         lanes(&|k| format!("var sums{k} = V(0.0);") + &also(format!(" var others{k} = V(0.0);"))),
         lanes(&|k| format!(
-            "{{ let i = line + {}u; if (i < end) {{ sums{k} += term(load_a(base + i, i, end), {second});{} }} }}",
+            "{{ let i = line + {}u; if (i < end) {{ let t = term(load_a(base + i, i, end), {second}); sums{k} += t;{}{} }} }}",
             4 * k,
+            if kept { " store(base + i, i, end, t);" } else { "" },
             also(format!(" others{k} += also(load_a(base + i, i, end), i, end);"))
         )),
         lanes(&|k| format!("mine{k} += narrow(sums{k});") + &also(format!(" other{k} += narrow(others{k});"))),
@@ -125,11 +134,12 @@ let s = {};
     );
     main += &also(format!("let also_sum = {};\n", sum_of_lanes(LANES, |k| format!("other{k}"))));
     if work.out.is_some() {
-        let element = work.element("a_here", "b_here");
+        let (from, element) =
+            if kept { ("out", "result(a_here, b_here)".to_owned()) } else { ("a", work.element("a_here", "b_here")) };
         let _ = writeln!(
             main,
             "for (var i = 0u; i < end; i += 4u) {{
-  let a_here = load_a(base + i, i, end);
+  let a_here = load_{from}(base + i, i, end);
   let b_here = {second};
   store(base + i, i, end, {element});
 }}"
