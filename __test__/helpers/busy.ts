@@ -20,7 +20,8 @@ export async function workFor(device: Device, milliseconds: number): Promise<() 
   for (let n = 128; ; n *= 2) {
     const x = full([n, n], 1 / n, { device })
     // What comes once is no part of it.
-    await matmul(x, x).data()
+    using once = matmul(x, x)
+    await once.data()
     const begun = performance.now()
     using y = work(x)
     await y.data()
