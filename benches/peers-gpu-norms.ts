@@ -4,18 +4,12 @@
  */
 
 import { openDevice } from 'tilegrad'
-import { type Contestant, compare, host, unchecked } from './measure.ts'
+import { host, unchecked } from './measure.ts'
 import { backward, forward } from './ours-norms.ts'
-import { type Line, print, save } from './report.ts'
+import { type Line, measure, save } from './report.ts'
 import { ChildPeer } from './children/peer.ts'
 
 const lines: Line[] = []
-
-async function report(line: Omit<Line, 'result'>, contestants: readonly (Contestant | undefined)[]): Promise<void> {
-  const full = { ...line, result: await compare(contestants.filter((c) => c !== undefined)) }
-  lines.push(full)
-  print(full)
-}
 
 const gpu = await openDevice({ kind: 'gpu', allowSoftware: true })
 const started = await ChildPeer.start('onnxruntime')
@@ -25,8 +19,8 @@ console.log({ ...host(), device: gpu.name, onnxruntime })
 const shape = [4096, 1024]
 for (const norm of ['softmax', 'layerNorm', 'rmsNorm', 'batchNormEvaluation'] as const) {
   const work = `${norm} [${shape.join(', ')}]`
-  await report({ work, goals: { onnxruntime: 2 } }, [forward(norm, gpu, shape), peer?.contestant(norm, shape)])
-  await report({ work: `${work} backward`, goals: { forward: 0.4 } }, [
+  await measure(lines, { work, goals: { onnxruntime: 2 } }, [forward(norm, gpu, shape), peer?.contestant(norm, shape)])
+  await measure(lines, { work: `${work} backward`, goals: { forward: 0.4 } }, [
     backward(norm, gpu, shape),
     unchecked(forward(norm, gpu, shape, 'forward')),
   ])
@@ -34,8 +28,8 @@ for (const norm of ['softmax', 'layerNorm', 'rmsNorm', 'batchNormEvaluation'] as
 // onnxruntime has these on WebGPU only in pieces, or not at all.
 for (const norm of ['groupNorm', 'batchNormTraining', 'maskedSoftmax'] as const) {
   const work = `${norm} [${shape.join(', ')}]`
-  await report({ work }, [forward(norm, gpu, shape)])
-  await report({ work: `${work} backward`, goals: { forward: 0.4 } }, [
+  await measure(lines, { work }, [forward(norm, gpu, shape)])
+  await measure(lines, { work: `${work} backward`, goals: { forward: 0.4 } }, [
     backward(norm, gpu, shape),
     unchecked(forward(norm, gpu, shape, 'forward')),
   ])

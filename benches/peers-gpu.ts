@@ -4,19 +4,13 @@
  */
 
 import { openDevice } from 'tilegrad'
-import { type Contestant, compare, host } from './measure.ts'
+import { host } from './measure.ts'
 import { gemm, gemmHost, mlpStep } from './ours.ts'
-import { type Line, print, save } from './report.ts'
+import { type Line, measure, save } from './report.ts'
 import { ChildPeer } from './children/peer.ts'
 
 const PEERS = ['onnxruntime', 'tfjs', 'jax', 'naive'] as const
 const lines: Line[] = []
-
-async function report(line: Omit<Line, 'result'>, contestants: readonly (Contestant | undefined)[]): Promise<void> {
-  const full = { ...line, result: await compare(contestants.filter((c) => c !== undefined)) }
-  lines.push(full)
-  print(full)
-}
 
 const gpu = await openDevice({ kind: 'gpu', allowSoftware: true })
 const peers: Partial<Record<(typeof PEERS)[number], ChildPeer>> = {}
@@ -29,25 +23,25 @@ for (const name of PEERS) {
 console.log({ ...host(), device: gpu.name, ...descriptions })
 
 const { onnxruntime, tfjs, jax, naive } = peers
-await report({ work: 'gemm 1024', goals: { onnxruntime: 2, tfjs: 2, naive: 7 } }, [
+await measure(lines, { work: 'gemm 1024', goals: { onnxruntime: 2, tfjs: 2, naive: 7 } }, [
   gemm(gpu, 1024),
   onnxruntime?.contestant('gemm', [1024]),
   tfjs?.contestant('gemm', [1024]),
   jax?.contestant('gemm', [1024]),
   naive?.contestant('gemm', [1024]),
 ])
-await report({ work: 'gemm 1024, from host to host', goals: { onnxruntime: 2, tfjs: 2 } }, [
+await measure(lines, { work: 'gemm 1024, from host to host', goals: { onnxruntime: 2, tfjs: 2 } }, [
   gemmHost(gpu, 1024),
   onnxruntime?.contestant('gemmHost', [1024]),
   tfjs?.contestant('gemmHost', [1024]),
   jax?.contestant('gemmHost', [1024]),
 ])
 for (const b of [32, 256]) {
-  await report({ work: `mlp 784-512-256-10 AdamW step b=${b}`, ...(b === 256 ? { goals: { jax: 2, tfjs: 2 } } : {}) }, [
-    mlpStep(gpu, b),
-    tfjs?.contestant('mlp', [b]),
-    jax?.contestant('mlp', [b]),
-  ])
+  await measure(
+    lines,
+    { work: `mlp 784-512-256-10 AdamW step b=${b}`, ...(b === 256 ? { goals: { jax: 2, tfjs: 2 } } : {}) },
+    [mlpStep(gpu, b), tfjs?.contestant('mlp', [b]), jax?.contestant('mlp', [b])],
+  )
 }
 for (const peer of Object.values(peers)) peer.stop()
 await gpu.close()

@@ -4,20 +4,14 @@
  */
 
 import { openDevice } from 'tilegrad'
-import { type Contestant, compare, host, unchecked } from './measure.ts'
+import { host, unchecked } from './measure.ts'
 import { type Norm, backward, forward } from './ours-norms.ts'
 import { Numpy } from './peer-numpy.ts'
 import { ortNorm } from './peer-onnxruntime.ts'
-import { type Line, print, save } from './report.ts'
+import { type Line, measure, save } from './report.ts'
 
 const threads = 2
 const lines: Line[] = []
-
-async function report(line: Omit<Line, 'result'>, contestants: readonly (Contestant | undefined)[]): Promise<void> {
-  const full = { ...line, result: await compare(contestants.filter((c) => c !== undefined)) }
-  lines.push(full)
-  print(full)
-}
 
 /** What the peers do not have: onnxruntime normalises a batch by given statistics only, and has no masks. */
 const WITHOUT_ONNXRUNTIME: readonly Norm[] = ['maskedSoftmax', 'batchNormTraining']
@@ -42,12 +36,12 @@ const works: readonly (readonly [Norm, readonly number[]])[] = [
 ]
 for (const [norm, shape] of works) {
   const work = `${norm} [${shape.join(', ')}]`
-  await report({ work, goals: { numpy: 1.2, onnxruntime: 1.2 } }, [
+  await measure(lines, { work, goals: { numpy: 1.2, onnxruntime: 1.2 } }, [
     forward(norm, device, shape),
     numpy?.contestant(norm, shape),
     WITHOUT_ONNXRUNTIME.includes(norm) ? undefined : await ortNorm(norm, shape, threads),
   ])
-  await report({ work: `${work} backward`, goals: { forward: 0.4 } }, [
+  await measure(lines, { work: `${work} backward`, goals: { forward: 0.4 } }, [
     backward(norm, device, shape),
     unchecked(forward(norm, device, shape, 'forward')),
     norm === 'groupNorm' ? undefined : numpy?.contestant(`${norm}Backward`, shape),

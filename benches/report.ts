@@ -2,7 +2,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { type Result, host } from './measure.ts'
+import { type Contestant, type Result, compare, host } from './measure.ts'
 import { barPlot, duration } from './plot.ts'
 
 /** One line of a report: the work, what each contestant took, and the bars our ratios are held to. */
@@ -13,8 +13,21 @@ export interface Line {
   readonly goals?: Readonly<Record<string, number>>
 }
 
+/** Measures a line of a report with the contestants that are there, adds it to the lines, and prints it. */
+export async function measure(
+  lines: Line[],
+  line: Omit<Line, 'result'>,
+  contestants: readonly (Contestant | undefined)[],
+  rounds?: number,
+): Promise<void> {
+  const there = contestants.filter((c) => c !== undefined)
+  const full = { ...line, result: await compare(there, rounds) }
+  lines.push(full)
+  print(full)
+}
+
 /** Prints a line: ratios first. */
-export function print({ work, result, goals = {} }: Line): void {
+function print({ work, result, goals = {} }: Line): void {
   const ours = result['tilegrad']
   const ratios = Object.entries(goals).flatMap(([name, goal]) => {
     const peer = result[name]
