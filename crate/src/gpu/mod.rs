@@ -21,6 +21,7 @@ mod tests;
 mod thread;
 pub mod traits;
 pub mod unthreaded;
+mod waiting;
 mod walk;
 
 pub use adapter::{Description, enumerate};

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::adapter::Found;
 use super::block::Memory;
-use super::engine::{Begun, Engine};
+use super::engine::Engine;
 use super::physical::Gpu;
 use super::planned::Planned;
+use super::waiting::Begun;
 use crate::device::{Source, Told};
 use crate::error::Result;
 

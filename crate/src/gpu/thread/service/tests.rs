@@ -2,16 +2,22 @@
 //! shares a GPU suffers from.
 
 use std::borrow::Cow;
+use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::device::Told;
+use crate::device::queue::Queue;
 use crate::device::testing::failures::{break_fused, half_from_a_product};
 use crate::device::testing::{Bench, bare, program, stream, told};
+use crate::device::{Source, Target, Told};
 use crate::dtype::Dtype;
 use crate::gpu::Device;
+use crate::gpu::adapter::{Description, Found, enumerate};
+use crate::gpu::planned::Planned;
 use crate::gpu::staging::CHUNK;
+use crate::gpu::thread::{choose, start};
 use crate::program::testing::{A, F32, I32};
 
 /// An adapter, or nothing where there is none, which other tests say aloud.
