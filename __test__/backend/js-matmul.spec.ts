@@ -1,7 +1,8 @@
 import test from 'ava'
 
 import { type Matrix, gemm } from '../../ts/backend/js/gemm.ts'
-import { ACTIVATION_CODES, type OpcodeName } from '../../ts/program/opcodes.ts'
+import type { OpcodeName } from '../../ts/program/opcodes.ts'
+import { ACTIVATION_CODES } from '../../ts/program/words.ts'
 import { type Given, evaluate, numbers, result } from '../helpers/evaluate.ts'
 
 /** Plain triple loop over row-major [m, k] and [k, n]. */

@@ -4,7 +4,8 @@
  */
 
 import { type Dtype } from '../../ts/dtype.ts'
-import { DTYPE_CODES, MAGIC, NONE, OPCODES, type Opcode, type OpcodeName } from '../../ts/program/opcodes.ts'
+import { OPCODES, type Opcode, type OpcodeName } from '../../ts/program/opcodes.ts'
+import { DTYPE_CODES, MAGIC, NONE } from '../../ts/program/words.ts'
 
 /** Dtype and shape of an output. */
 export type Output = readonly [Dtype, readonly number[]]

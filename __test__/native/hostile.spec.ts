@@ -11,7 +11,7 @@ import { type Device, type ErrorCode, type Tensor, TilegradError, nn, optim, ten
 import { type Dtype, allocate } from '../../ts/dtype.ts'
 import { Philox } from '../../ts/random.ts'
 import { decode, readStream } from '../../ts/program/decode.ts'
-import { MAGIC } from '../../ts/program/opcodes.ts'
+import { MAGIC } from '../../ts/program/words.ts'
 import { printStream } from '../../ts/program/print.ts'
 import { type Sent, capture } from '../helpers/capture.ts'
 import { DEVICES, open } from '../helpers/devices.ts'

@@ -2,7 +2,8 @@ import test from 'ava'
 
 import { TilegradError } from '../../ts/errors.ts'
 import { decode, readStream } from '../../ts/program/decode.ts'
-import { NONE, OPCODES } from '../../ts/program/opcodes.ts'
+import { OPCODES } from '../../ts/program/opcodes.ts'
+import { NONE } from '../../ts/program/words.ts'
 import { StreamBuilder } from '../helpers/stream.ts'
 
 function mlp(): StreamBuilder {

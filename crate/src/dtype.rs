@@ -1,6 +1,6 @@
 //! Element types. On a device every element is one 32-bit word; f64 lives on the `js` device only.
 
-/// The type of a tensor's elements. The numbers are those of the stream (`ts/program/opcodes.ts`).
+/// The type of a tensor's elements. The numbers are those of the stream (`ts/program/words.ts`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum Dtype {

@@ -6,7 +6,7 @@
 
 import { recording, track } from '../autograd/tape.ts'
 import { checkOptions, expected } from '../errors.ts'
-import type { ACTIVATION_CODES } from '../program/opcodes.ts'
+import type { ACTIVATION_CODES } from '../program/words.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkTensor } from './apply.ts'

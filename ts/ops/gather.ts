@@ -3,7 +3,7 @@
 import { track } from '../autograd/tape.ts'
 import { type Dtype, checkDtype } from '../dtype.ts'
 import { TilegradError, checkOptions, expected } from '../errors.ts'
-import { INDEXED } from '../program/opcodes.ts'
+import { INDEXED } from '../program/words.ts'
 import { scope } from '../scope.ts'
 import { type Shape, MAX_ELEMENTS, checkShape, normalizeAxis, sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'

@@ -5,7 +5,7 @@
 
 import { recording, track } from '../autograd/tape.ts'
 import { TilegradError, checkOptions } from '../errors.ts'
-import { ACTIVATION_CODES } from '../program/opcodes.ts'
+import { ACTIVATION_CODES } from '../program/words.ts'
 import type { OutputSpec } from '../program/code.ts'
 import { numel, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'

@@ -5,7 +5,7 @@
  */
 
 import { track } from '../autograd/tape.ts'
-import { REASONS } from '../program/opcodes.ts'
+import { REASONS } from '../program/words.ts'
 import { Tensor } from '../tensor.ts'
 
 /** What may be found wrong. */

@@ -5,7 +5,8 @@
  * recorded one. docs/program.md describes the words.
  */
 
-import { DTYPE_CODES, MAGIC, NONE, OPCODES, OPCODE_NAMES, type Opcode, type OpcodeName } from './opcodes.ts'
+import { OPCODES, OPCODE_NAMES, type Opcode, type OpcodeName } from './opcodes.ts'
+import { DTYPE_CODES, MAGIC, NONE } from './words.ts'
 import { type Dtype, isFloat } from '../dtype.ts'
 import { TilegradError } from '../errors.ts'
 import { MAX_ELEMENTS, MAX_RANK, type Shape, numel, showShape } from '../shape.ts'

@@ -7,7 +7,8 @@
  */
 
 import { TilegradError } from '../errors.ts'
-import { NONE, OPCODES, type Opcode } from './opcodes.ts'
+import { OPCODES, type Opcode } from './opcodes.ts'
+import { NONE } from './words.ts'
 
 /** Instructions in another order. */
 export interface Arranged {

@@ -1,7 +1,8 @@
 /**
  * The opcode table: the single source of what a program may contain. The recorder encodes by it, the printer and the
- * `js` device decode by it, and a test holds the Rust side (`crate/src/program/op.rs`) against it. It holds no shape
- * rules and no gradients: those live beside each operation in `ts/ops/`. docs/program.md describes the words.
+ * `js` device decode by it, and a test holds the Rust side (`crate/src/program/table.rs`) against it. It holds no shape
+ * rules and no gradients: those live beside each operation in `ts/ops/`. What other numbers in the words mean stands in `words.ts`;
+ * docs/program.md describes the words.
  */
 
 /** How one attribute is written: one word, a float of two words (low, high), an index into the scalars, or a counted list. */
@@ -29,7 +30,7 @@ export type OpcodeFamily =
 export interface Opcode {
   readonly code: number
   readonly family: OpcodeFamily
-  /** Number of input registers, or `[least, most]`; inputs that may be absent are written as {@link NONE}. */
+  /** Number of input registers, or `[least, most]`; inputs that may be absent are written as `NONE`. */
   readonly inputs: number | readonly [number, number]
   /** Number of output registers, or `[least, most]`. */
   readonly outputs: number | readonly [number, number]
@@ -40,51 +41,14 @@ export interface Opcode {
   readonly mutates?: readonly number[]
 }
 
-/** The word of an absent input. */
-export const NONE = 0xffff_ffff
-
-/** First word of every stream: "TGL1". */
-export const MAGIC = 0x5447_4c31
-
 const MANY = 0xff_ffff
+
+/** Three words; which ones, the row or its family says: mostly a tensor seen as [outer, count, inner]. */
+const THREE = ['u32', 'u32', 'u32'] as const
 
 function element(code: number, inputs: number, dtypes: DtypeClass, attributes: readonly AttributeKind[] = []): Opcode {
   return { code, family: 'element', inputs, outputs: 1, attributes, dtypes }
 }
-
-/** Numbers of the activations `linear` can fuse; the attribute `activation` of `linear` and `linearGrad`. */
-export const ACTIVATION_CODES = {
-  none: 0,
-  relu: 1,
-  leakyRelu: 2,
-  elu: 3,
-  sigmoid: 4,
-  tanh: 5,
-  silu: 6,
-  softplus: 7,
-  heaviside: 8,
-  gelu: 9,
-  geluTanh: 10,
-} as const
-
-/**
- * What `require` may find: its attribute is a position in this list. Rust has the same texts (`Reason` in
- * `crate/src/program/op.rs`). New ones go to the end.
- */
-export const REASONS = [
-  'nothing is counted: every item is masked or ignored',
-  'a gradient is not finite',
-  'more than 1 value per channel needed: a channel has fewer active ones',
-] as const
-
-/**
- * What an index out of range is called in the error, by the operation that it was given to: the attribute `of` of `gather` and
- * `scatterAdd` is a position in this list. Rust has the same texts (`Indexed` in `crate/src/program/op.rs`). New ones go to the end.
- */
-export const INDEXED = ['index', 'embedding: index', 'oneHot: index', 'nll: target', 'crossEntropy: target'] as const
-
-/** Numbers of the element types in a stream. */
-export const DTYPE_CODES = { f32: 0, i32: 1, bool: 2, f64: 3 } as const
 
 /** Every instruction, by name. */
 export const OPCODES = {
@@ -168,13 +132,13 @@ export const OPCODES = {
   clip: element(85, 1, 'number', ['scalar', 'scalar']),
 
   // Reductions over the middle of [outer, count, inner]; attributes outer, count, inner.
-  sum: { code: 96, family: 'reduce', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'number' },
-  mean: { code: 97, family: 'reduce', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'float' },
-  max: { code: 98, family: 'reduce', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'number' },
-  min: { code: 99, family: 'reduce', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'number' },
+  sum: { code: 96, family: 'reduce', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'number' },
+  mean: { code: 97, family: 'reduce', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'float' },
+  max: { code: 98, family: 'reduce', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'number' },
+  min: { code: 99, family: 'reduce', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'number' },
   /** → i32, the first of equals; a NaN wins, as in max. */
-  argmax: { code: 100, family: 'reduce', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'number' },
-  argmin: { code: 101, family: 'reduce', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'number' },
+  argmax: { code: 100, family: 'reduce', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'number' },
+  argmin: { code: 101, family: 'reduce', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'number' },
   /** Two passes; the fourth attribute is the correction: divides by count − correction. */
   variance: {
     code: 102,
@@ -216,32 +180,11 @@ export const OPCODES = {
   },
 
   // Softmax over the middle of [outer, count, inner].
-  softmax: { code: 112, family: 'softmax', inputs: 1, outputs: 1, attributes: ['u32', 'u32', 'u32'], dtypes: 'float' },
-  logSoftmax: {
-    code: 113,
-    family: 'softmax',
-    inputs: 1,
-    outputs: 1,
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  softmax: { code: 112, family: 'softmax', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'float' },
+  logSoftmax: { code: 113, family: 'softmax', inputs: 1, outputs: 1, attributes: THREE, dtypes: 'float' },
   /** [dy, y] → dx. */
-  softmaxGrad: {
-    code: 114,
-    family: 'softmax',
-    inputs: 2,
-    outputs: 1,
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
-  logSoftmaxGrad: {
-    code: 115,
-    family: 'softmax',
-    inputs: 2,
-    outputs: 1,
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  softmaxGrad: { code: 114, family: 'softmax', inputs: 2, outputs: 1, attributes: THREE, dtypes: 'float' },
+  logSoftmaxGrad: { code: 115, family: 'softmax', inputs: 2, outputs: 1, attributes: THREE, dtypes: 'float' },
 
   // Products. matmul: [a, b], rank ≥ 2, batch dimensions broadcast; attributes transposeA, transposeB (0 or 1).
   matmul: { code: 120, family: 'matmul', inputs: 2, outputs: 1, attributes: ['u32', 'u32'], dtypes: 'float' },
@@ -291,13 +234,13 @@ export const OPCODES = {
   pad: { code: 139, family: 'shape', inputs: 1, outputs: 1, attributes: ['u32s', 'scalar'], dtypes: 'any' },
 
   // Indexing along one axis. gather: [x, indices i32]; an index outside [0, size) poisons the output. Attributes axis, and what
-  // an index is, a position in {@link INDEXED}.
+  // an index is, a position in `INDEXED`.
   gather: { code: 144, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32', 'u32'], dtypes: 'any' },
   /** [dy, indices] → zeros of the output's shape plus every dy slice at its index, in ascending order of position. */
   scatterAdd: { code: 145, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32', 'u32'], dtypes: 'number' },
 
   /**
-   * [x, ok bool []] → x. Where ok is false, the result is poisoned with the reason, an index into {@link REASONS}: how a
+   * [x, ok bool []] → x. Where ok is false, the result is poisoned with the reason, an index into `REASONS`: how a
    * condition that only the device knows becomes an error, without a read inside the step.
    */
   require: { code: 146, family: 'gather', inputs: 2, outputs: 1, attributes: ['u32'], dtypes: 'any' },
@@ -391,14 +334,7 @@ export const OPCODES = {
    * [dy, x, weight | none, mean, scale] → the wanted of dx, dweight, dbias, in this order; attributes outer, channels,
    * wanted (1 dx, 2 dweight, 4 dbias). There is no dweight without a weight.
    */
-  layerNormGrad: {
-    code: 169,
-    family: 'norm',
-    inputs: 5,
-    outputs: [1, 3],
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  layerNormGrad: { code: 169, family: 'norm', inputs: 5, outputs: [1, 3], attributes: THREE, dtypes: 'float' },
   /** As layerNorm, with attributes outer, groups, channels, inner, eps. */
   groupNorm: {
     code: 170,
@@ -420,62 +356,20 @@ export const OPCODES = {
   /** [x, weight | none] → y, 1/√(mean of x² + eps) [rows]; attributes outer, channels, eps. */
   rmsNorm: { code: 172, family: 'norm', inputs: 2, outputs: 2, attributes: ['u32', 'u32', 'f64'], dtypes: 'float' },
   /** [dy, x, weight | none, scale] → the wanted of dx, dweight; attributes outer, channels, wanted (1 dx, 2 dweight). */
-  rmsNormGrad: {
-    code: 173,
-    family: 'norm',
-    inputs: 4,
-    outputs: [1, 2],
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  rmsNormGrad: { code: 173, family: 'norm', inputs: 4, outputs: [1, 2], attributes: THREE, dtypes: 'float' },
 
   // Batch normalisation of x seen as [outer, channels, inner]; attributes outer, channels, inner. A mask is bool with
   // outer · inner elements: what it leaves out is not looked at, and 0 in results of x's shape.
   /** [x, mask | none] → count [], mean [channels], M2 = Σ(x − mean)² [channels]; of nothing all are 0. */
-  batchNormStatistics: {
-    code: 176,
-    family: 'batchNorm',
-    inputs: 2,
-    outputs: 3,
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  batchNormStatistics: { code: 176, family: 'batchNorm', inputs: 2, outputs: 3, attributes: THREE, dtypes: 'float' },
   /** [M2, count []] → the biased variance M2/count, of nothing 0, and 1/√(variance + eps); attribute eps. */
-  batchNormVariance: {
-    code: 177,
-    family: 'batchNorm',
-    inputs: 2,
-    outputs: 2,
-    attributes: ['f64'],
-    dtypes: 'float',
-  },
+  batchNormVariance: { code: 177, family: 'batchNorm', inputs: 2, outputs: 2, attributes: ['f64'], dtypes: 'float' },
   /** [x, mean, istd, weight | none, bias | none, mask | none] → (x − mean)·istd·weight + bias. */
-  batchNorm: {
-    code: 178,
-    family: 'batchNorm',
-    inputs: 6,
-    outputs: 1,
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  batchNorm: { code: 178, family: 'batchNorm', inputs: 6, outputs: 1, attributes: THREE, dtypes: 'float' },
   /** [dy, x, mean, istd, mask | none] → Σdy and Σdy·x̂ of each channel, x̂ = (x − mean)·istd. */
-  batchNormGradSums: {
-    code: 179,
-    family: 'batchNorm',
-    inputs: 5,
-    outputs: 2,
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  batchNormGradSums: { code: 179, family: 'batchNorm', inputs: 5, outputs: 2, attributes: THREE, dtypes: 'float' },
   /** [dy, x, mean, istd, weight | none, Σdy, Σdy·x̂, count [], mask | none] → dx = weight·istd·(dy − Σdy/count − x̂·Σdy·x̂/count). */
-  batchNormGrad: {
-    code: 180,
-    family: 'batchNorm',
-    inputs: 9,
-    outputs: 1,
-    attributes: ['u32', 'u32', 'u32'],
-    dtypes: 'float',
-  },
+  batchNormGrad: { code: 180, family: 'batchNorm', inputs: 9, outputs: 1, attributes: THREE, dtypes: 'float' },
   /**
    * [running mean, running variance, updates i32 [] | none, mean, biased variance, count [], ok bool [] | none];
    * attributes momentum, cumulative (0 or 1), unbiased (0 or 1). updates += 1, then r ← r + f·(new − r) with f = momentum,

@@ -4,7 +4,8 @@
  */
 
 import { type Instruction, type Program, decode, readStream } from './decode.ts'
-import { ACTIVATION_CODES, NONE, OPCODES, type Opcode, type OpcodeName } from './opcodes.ts'
+import { OPCODES, type Opcode, type OpcodeName } from './opcodes.ts'
+import { ACTIVATION_CODES, NONE } from './words.ts'
 
 const NO_NAMES: readonly string[] = []
 const CHANNELS: readonly string[] = ['outer', 'channels', 'inner']

@@ -3,7 +3,7 @@
 
 use super::{Isa, math};
 
-/// Activations that `linear` can fuse. The numbers are those of the stream (`ts/program/opcodes.ts`).
+/// Activations that `linear` can fuse. The numbers are those of the stream (`ts/program/words.ts`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum Activation {

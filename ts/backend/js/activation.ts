@@ -3,7 +3,7 @@
  * `linear` and `linearGrad` use the same loops with the default parameters, so that fused and unfused layers agree.
  */
 
-import { ACTIVATION_CODES } from '../../program/opcodes.ts'
+import { ACTIVATION_CODES } from '../../program/words.ts'
 import { normalCdf } from './erf.ts'
 import type { BinaryLoop } from './binary.ts'
 import type { UnaryLoop } from './unary.ts'

@@ -5,7 +5,7 @@
 
 import type { DeviceEvent, DeviceEvents } from '../backend.ts'
 import type { Instruction, Program } from '../../program/decode.ts'
-import { NONE } from '../../program/opcodes.ts'
+import { NONE } from '../../program/words.ts'
 import { bytesOf } from './plan.ts'
 
 /** Operands that are written out. */

@@ -5,7 +5,7 @@
 
 import type { TypedArray } from '../../dtype.ts'
 import { TilegradError } from '../../errors.ts'
-import { INDEXED, REASONS } from '../../program/opcodes.ts'
+import { INDEXED, REASONS } from '../../program/words.ts'
 import { type Shape, numel } from '../../shape.ts'
 import type { Call, Kernels } from './kernel.ts'
 

@@ -6,7 +6,7 @@
 
 import { BYTES_PER_ELEMENT } from '../../dtype.ts'
 import { type Program, type Register, decode } from '../../program/decode.ts'
-import { NONE } from '../../program/opcodes.ts'
+import { NONE } from '../../program/words.ts'
 import { printInstruction } from '../../program/print.ts'
 
 /** A decoded program and the places of its registers. */
