@@ -97,6 +97,8 @@ export function isThenable(x: unknown): x is PromiseLike<unknown> {
 /** Throws `ERR_ARGUMENT` for a promise: recording functions are synchronous. */
 export function checkSynchronous(op: string, result: unknown): void {
   if (isThenable(result)) {
+    // Nobody is going to hear what becomes of it: rejected, it would end the process.
+    Promise.resolve(result).catch(() => undefined)
     throw new TilegradError(
       'ERR_ARGUMENT',
       `${op}: the function must be synchronous, but it returned a promise; read data() outside it`,

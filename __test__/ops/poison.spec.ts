@@ -108,10 +108,10 @@ onDevices(
     for (const limit of [2, 20]) {
       optimizer.zeroGrad()
       const total = weight.square().sum()
-      const loss = require(total, total.less(limit), 'a gradient is not finite')
+      const loss = require(total, total.less(limit), 'clipGradNorm: a gradient is not finite')
       loss.backward()
       optimizer.step()
-      if (limit === 2) await rejects(t, loss, /require: a gradient is not finite/)
+      if (limit === 2) await rejects(t, loss, /require: clipGradNorm: a gradient is not finite/)
       else t.is(await loss.item(), 5)
       t.deepEqual(await weight.array(), limit === 2 ? [1, 2] : [-1, -2])
     }

@@ -1,7 +1,8 @@
 /** Attention with several heads, as a layer: projections around `scaledDotProductAttention`. */
 
 import { TilegradError, checkOptions, expected } from '../errors.ts'
-import { type AttentionMasks, scaledDotProductAttention } from '../ops/attention.ts'
+import { checkTensor, sharedDevice } from '../ops/apply.ts'
+import { type AttentionMasks, checkAttentionMask, scaledDotProductAttention } from '../ops/attention.ts'
 import { type CreationOptions, initUniform, zeros } from '../ops/creation.ts'
 import { checkProbability } from '../ops/dropout.ts'
 import { logicalAnd, where } from '../ops/elementwise.ts'
@@ -9,8 +10,8 @@ import { linear } from '../ops/linear.ts'
 import { reshape, slice, transpose } from '../ops/shape.ts'
 import { RandomSite } from '../random-site.ts'
 import { scope } from '../scope.ts'
-import { showShape } from '../shape.ts'
-import { Tensor } from '../tensor.ts'
+import { broadcastsTo, showShape } from '../shape.ts'
+import type { Tensor } from '../tensor.ts'
 import { Linear } from './linear.ts'
 import { Module } from './module.ts'
 import { Parameter } from './parameter.ts'
@@ -29,9 +30,17 @@ export interface MultiHeadAttentionOptions extends Omit<CreationOptions, 'requir
 
 /** What a query of {@link MultiHeadAttention} may attend to; all that is given holds at once. */
 export interface MultiHeadMasks extends AttentionMasks {
-  /** Bool `[B, Tk]`: true for real keys, false for padding, as `padSequences` gives. */
+  /**
+   * Broadcast to `[B, heads, Tq, Tk]`, of one sequence to `[heads, Tq, Tk]`: three dimensions are those of the heads, so
+   * masks of each sequence are `[B, 1, Tq, Tk]`. Bool: true where a query may attend to a key. Float: added to the scaled
+   * scores; −∞ excludes.
+   */
+  readonly mask?: Tensor
+  /** Bool `[B, Tk]`, of one sequence `[Tk]`: true for real keys, false for padding. */
   readonly keyMask?: Tensor
 }
+
+const OP = 'MultiHeadAttention'
 
 /**
  * Projects queries, keys and values, lets each of `numHeads` parts attend by itself, joins them and projects again.
@@ -68,17 +77,17 @@ export class MultiHeadAttention extends Module {
    */
   constructor(embedDim: number, numHeads: number, options: MultiHeadAttentionOptions = {}) {
     super()
-    checkOptions('MultiHeadAttention', options)
+    checkOptions(OP, options)
     const { dropout = 0, bias = true, kdim = embedDim, vdim = embedDim, ...creation } = options
     for (const [name, size] of Object.entries({ embedDim, numHeads, kdim, vdim })) {
-      if (!Number.isInteger(size) || size < 1) throw expected(`MultiHeadAttention: ${name}`, 'a whole number ≥ 1', size)
+      if (!Number.isInteger(size) || size < 1) throw expected(`${OP}: ${name}`, 'a whole number ≥ 1', size)
     }
     if (embedDim % numHeads !== 0)
       throw new TilegradError(
         'ERR_ARGUMENT',
-        `MultiHeadAttention: ${numHeads} heads do not divide embedDim ${embedDim} into equal parts`,
+        `${OP}: ${numHeads} heads do not divide embedDim ${embedDim} into equal parts`,
       )
-    checkProbability('MultiHeadAttention: dropout', dropout)
+    checkProbability(`${OP}: dropout`, dropout)
     this.embedDim = embedDim
     this.numHeads = numHeads
     this.dropout = dropout
@@ -112,20 +121,16 @@ export class MultiHeadAttention extends Module {
    * @param key `[B, Tk, kdim]`
    * @param value `[B, Tk, vdim]`
    * @returns `[B, Tq, embedDim]`
+   * @throws `ERR_SHAPE`, `ERR_DTYPE`, `ERR_DEVICE_MISMATCH` when these or the masks do not fit
    */
   attend(query: Tensor, key: Tensor, value: Tensor, masks: MultiHeadMasks = {}): Tensor {
-    checkOptions('MultiHeadAttention', masks)
-    for (const [name, x] of Object.entries({ query, key, value })) {
-      if (!(x instanceof Tensor)) throw expected(`MultiHeadAttention: ${name}`, 'a tensor', x)
-      if (x.shape.length !== query.shape.length || x.shape.length < 2 || x.shape.length > 3)
-        throw new TilegradError(
-          'ERR_SHAPE',
-          `MultiHeadAttention: ${name} should be [B, T, E], or like the others [T, E], not ${showShape(x.shape)}`,
-        )
-    }
+    checkOptions(OP, masks)
+    const { keyMask, mask, ...rest } = masks
+    const scores = this.#scoresShape(query, key, value)
+    if (mask !== undefined) checkAttentionMask(OP, query, mask, scores)
+    if (keyMask !== undefined) checkKeyMask(query, keyMask, scores)
     return scope(() => {
       const [q, k, v] = this.#project(query, key, value)
-      const { keyMask, mask, ...rest } = masks
       const joined = keyMask === undefined ? mask : this.#masked(keyMask, mask)
       const heads = scaledDotProductAttention(q, k, v, {
         ...rest,
@@ -135,6 +140,35 @@ export class MultiHeadAttention extends Module {
       const back = transpose(heads, heads.shape.length === 4 ? [0, 2, 1, 3] : [1, 0, 2])
       return this.out_proj.forward(reshape(back, [...query.shape.slice(0, -1), this.embedDim]))
     })
+  }
+
+  /** `[B, heads, Tq, Tk]`, after a look at everything that the products would complain about in words of their own. */
+  #scoresShape(query: Tensor, key: Tensor, value: Tensor): number[] {
+    const { embedDim, numHeads, k_proj_weight: ofKeys, v_proj_weight: ofValues } = this
+    const sizes = { embedDim, kdim: ofKeys?.shape[0] ?? embedDim, vdim: ofValues?.shape[0] ?? embedDim }
+    const own = { query: 'embedDim', key: 'kdim', value: 'vdim' } as const
+    for (const [name, x] of Object.entries({ query, key, value })) checkTensor(OP, name, x)
+    for (const [name, x] of Object.entries({ query, key, value }) as [keyof typeof own, Tensor][]) {
+      if (x.shape.length !== query.shape.length || x.shape.length < 2 || x.shape.length > 3)
+        throw new TilegradError(
+          'ERR_SHAPE',
+          `${OP}: ${name} should be [B, T, E], or like the others [T, E], not ${showShape(x.shape)}`,
+        )
+      const size = sizes[own[name]]
+      if (x.shape.at(-1) !== size)
+        throw new TilegradError(
+          'ERR_SHAPE',
+          `${OP}: ${name} ${showShape(x.shape)} does not end with ${own[name]}, which is ${size}`,
+        )
+    }
+    const batch = query.shape.slice(0, -2)
+    const keys = key.shape.at(-2)!
+    if (value.shape.at(-2) !== keys || [key, value].some((x) => !broadcastsTo(x.shape.slice(0, -2), batch)))
+      throw new TilegradError(
+        'ERR_SHAPE',
+        `${OP}: query ${showShape(query.shape)}, key ${showShape(key.shape)} and value ${showShape(value.shape)} do not fit: they have one batch, keys and values one length`,
+      )
+    return [...batch, numHeads, query.shape.at(-2)!, keys]
   }
 
   /** `[B, heads, T, part]` each. */
@@ -161,12 +195,19 @@ export class MultiHeadAttention extends Module {
 
   /** The mask of keys as one of scores, with the other one. */
   #masked(keyMask: Tensor, mask: Tensor | undefined): Tensor {
-    if (!(keyMask instanceof Tensor)) throw expected('MultiHeadAttention: keyMask', 'a tensor', keyMask)
-    const { shape, dtype } = keyMask
-    if (dtype !== 'bool')
-      throw new TilegradError('ERR_DTYPE', `MultiHeadAttention: keyMask is bool, not ${dtype}; cast('bool') it`)
+    const { shape } = keyMask
     const keys = reshape(keyMask, [...shape.slice(0, -1), ...shape.slice(0, -1).map(() => 1), 1, shape.at(-1) ?? 1])
     if (mask === undefined) return keys
     return mask.dtype === 'bool' ? logicalAnd(keys, mask) : where(keys, mask, -Infinity)
   }
+}
+
+function checkKeyMask(query: Tensor, keyMask: Tensor, scores: readonly number[]): void {
+  checkTensor(OP, 'keyMask', keyMask)
+  sharedDevice(OP, query, keyMask)
+  const { shape, dtype } = keyMask
+  if (dtype !== 'bool') throw new TilegradError('ERR_DTYPE', `${OP}: keyMask is bool, not ${dtype}; cast('bool') it`)
+  const wanted = [...scores.slice(0, -3), scores.at(-1)!]
+  if (shape.length === 0 || !broadcastsTo(shape, wanted))
+    throw new TilegradError('ERR_SHAPE', `${OP}: keyMask ${showShape(shape)} should be ${showShape(wanted)}`)
 }

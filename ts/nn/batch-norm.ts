@@ -113,18 +113,10 @@ export class BatchNorm extends Module {
       axis = 1,
       ...creation
     } = options
-    checkEps('BatchNorm: eps', eps)
-    checkEstimate('BatchNorm: runningVar', runningVar)
-    if (momentum !== null) checkMomentum('BatchNorm: momentum', momentum)
-    if (accumulation !== 'micro' && accumulation !== 'sync')
-      throw expected('BatchNorm: accumulation', "'micro' or 'sync'", accumulation)
-    if (runningUpdate !== 'each' && runningUpdate !== 'rescaled' && runningUpdate !== 'window')
-      throw expected('BatchNorm: runningUpdate', "'each', 'rescaled' or 'window'", runningUpdate)
-    if (!Number.isInteger(microBatches) || microBatches < 1)
-      throw expected('BatchNorm: microBatches', 'a whole number ≥ 1', microBatches)
-    if (runningUpdate === 'rescaled' && momentum === null)
-      throw expected('BatchNorm: momentum', "a number with runningUpdate: 'rescaled'", momentum)
+    checkSettings({ eps, momentum, runningVar, accumulation, runningUpdate, microBatches })
     if (!Number.isInteger(axis)) throw expected('BatchNorm: axis', 'a whole number', axis)
+    for (const [name, flag] of Object.entries({ affine, trackRunningStats }))
+      if (typeof flag !== 'boolean') throw expected(`BatchNorm: ${name}`, 'true or false', flag)
     const shape = [numFeatures]
     this.weight = affine ? new Parameter(ones(shape, creation)) : null
     this.bias = affine ? new Parameter(zeros(shape, creation)) : null
@@ -149,6 +141,8 @@ export class BatchNorm extends Module {
    * @throws `ERR_SHAPE` for other channels, and in training for fewer than 2 values per channel; see {@link batchNorm}
    */
   forward(x: Tensor, mask?: Tensor): Tensor {
+    // They are fields, which may have been set since.
+    if (this.training) checkSettings(this)
     const running = this.#running()
     const operands: Operands = checkOperands('BatchNorm', x, {
       weight: this.weight,
@@ -235,4 +229,23 @@ export class BatchNorm extends Module {
     m2.tensor = keep(after.m2)
     for (const tensor of Object.values(before ?? {})) tensor.dispose()
   }
+}
+
+type Settings = Required<
+  Pick<BatchNormLayerOptions, 'eps' | 'momentum' | 'runningVar' | 'accumulation' | 'runningUpdate' | 'microBatches'>
+>
+
+/** Throws `ERR_ARGUMENT` unless the settings that can be changed are what they can be. */
+function checkSettings({ eps, momentum, runningVar, accumulation, runningUpdate, microBatches }: Settings): void {
+  checkEps('BatchNorm: eps', eps)
+  checkEstimate('BatchNorm: runningVar', runningVar)
+  if (momentum !== null) checkMomentum('BatchNorm: momentum', momentum)
+  if (accumulation !== 'micro' && accumulation !== 'sync')
+    throw expected('BatchNorm: accumulation', "'micro' or 'sync'", accumulation)
+  if (runningUpdate !== 'each' && runningUpdate !== 'rescaled' && runningUpdate !== 'window')
+    throw expected('BatchNorm: runningUpdate', "'each', 'rescaled' or 'window'", runningUpdate)
+  if (!Number.isInteger(microBatches) || microBatches < 1)
+    throw expected('BatchNorm: microBatches', 'a whole number ≥ 1', microBatches)
+  if (runningUpdate === 'rescaled' && momentum === null)
+    throw expected('BatchNorm: momentum', "a number with runningUpdate: 'rescaled'", momentum)
 }

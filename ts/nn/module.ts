@@ -133,8 +133,10 @@ export abstract class Module {
         if (strict) problems.push(`missing ${name}`)
       } else if (!isEntry(entry)) {
         problems.push(`${name} is no entry with shape and data`)
-      } else if (!sameShape(entry.shape, tensor.shape) || entry.data.length !== tensor.size) {
+      } else if (!sameShape(entry.shape, tensor.shape)) {
         problems.push(`${name} is ${showShape(entry.shape)} instead of ${showShape(tensor.shape)}`)
+      } else if (entry.data.length !== tensor.size) {
+        problems.push(`${name} is ${showShape(entry.shape)} and has ${entry.data.length} values`)
       }
     }
     if (strict) for (const name of given) if (!own.has(name)) problems.push(`unexpected ${name}`)

@@ -5,6 +5,7 @@
  */
 
 import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { checkTensor } from '../ops/apply.ts'
 import { type CreationOptions, ones, zeros } from '../ops/creation.ts'
 import {
   checkDivides,
@@ -15,7 +16,7 @@ import {
   layerNorm,
   rmsNorm,
 } from '../ops/norm.ts'
-import type { Shape } from '../shape.ts'
+import { type Shape, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import { Module } from './module.ts'
 import { Parameter } from './parameter.ts'
@@ -126,11 +127,12 @@ export class GroupNorm extends Module {
   /** `[N, numChannels, …]` → the same shape. */
   forward(x: Tensor): Tensor {
     const { numGroups, numChannels, weight, bias, eps } = this
+    checkTensor('GroupNorm', 'x', x)
     // Without parameters the operation has nothing to hold the channels against.
     if (x.shape[1] !== numChannels) {
       throw new TilegradError(
         'ERR_SHAPE',
-        `GroupNorm: x [${x.shape.join(', ')}] does not have ${numChannels} channels on axis 1`,
+        `GroupNorm: x ${showShape(x.shape)} does not have ${numChannels} channels on axis 1`,
       )
     }
     return groupNorm(x, { groups: numGroups, weight, bias, eps })

@@ -84,7 +84,7 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
   checkProbability(`${OP}: dropout`, p)
   const { mask, causal = false, segmentIds } = options
   if (typeof causal !== 'boolean') throw expected(`${OP}: causal`, 'true or false', causal)
-  if (mask !== undefined) checkMask(q, mask, shape)
+  if (mask !== undefined) checkAttentionMask(OP, q, mask, shape)
   return scope(() => {
     const added = mask !== undefined && mask.dtype !== 'bool' ? mask : null
     const given = [
@@ -133,12 +133,14 @@ function scoresShape(q: Tensor, k: Tensor, v: Tensor): number[] {
   return [...batch, q.shape.at(-2)!, k.shape.at(-2)!]
 }
 
-function checkMask(q: Tensor, mask: Tensor, shape: readonly number[]): void {
-  checkTensor(OP, 'mask', mask)
-  sharedDevice(OP, q, mask)
-  if (mask.dtype !== 'bool') checkSameDtype(OP, q, mask)
+/** @internal Throws unless a mask is one of scores of this shape. */
+export function checkAttentionMask(op: string, q: Tensor, mask: Tensor, shape: readonly number[]): void {
+  checkTensor(op, 'mask', mask)
+  sharedDevice(op, q, mask)
+  if (mask.dtype !== 'bool' && mask.dtype !== q.dtype)
+    throw new TilegradError('ERR_DTYPE', `${op}: a mask is bool or ${q.dtype} here, not ${mask.dtype}; cast() it`)
   if (!broadcastsTo(mask.shape, shape))
-    throw new TilegradError('ERR_SHAPE', `${OP}: mask ${showShape(mask.shape)} does not stretch to ${showShape(shape)}`)
+    throw new TilegradError('ERR_SHAPE', `${op}: mask ${showShape(mask.shape)} does not stretch to ${showShape(shape)}`)
 }
 
 /** The least number that is finite: only −∞ is less. */

@@ -103,7 +103,7 @@ export function merged(a: Statistics, b: Statistics): Statistics {
 /** The statistics, poisoned where a mask leaves fewer than 2 values per channel: only the device knows. */
 export function enough(statistics: Statistics): Statistics {
   const least = noGrad(() => greaterEqual(statistics.count, 2))
-  const count = require(statistics.count, least, 'more than 1 value per channel needed: a channel has fewer active ones')
+  const count = require(statistics.count, least, 'batchNorm: more than 1 value per channel needed in training: a channel has fewer active ones')
   least.dispose()
   return { ...statistics, count }
 }

@@ -6,7 +6,7 @@ import { showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import { checkTensor } from './apply.ts'
 import { equal, where } from './elementwise.ts'
-import { gatherOf, scatterAddOf } from './gather.ts'
+import { checkIndices, gatherOf, scatterAddOf } from './gather.ts'
 import { reshape } from './shape.ts'
 
 /** What an index is called that is no row. */
@@ -35,6 +35,7 @@ export interface EmbeddingOptions {
 export function embedding(indices: Tensor, weight: Tensor, options: EmbeddingOptions = {}): Tensor {
   checkTensor('embedding', 'indices', indices)
   checkTensor('embedding', 'weight', weight)
+  checkIndices('embedding', weight, indices)
   checkOptions('embedding', options)
   if (weight.shape.length !== 2)
     throw new TilegradError('ERR_SHAPE', `embedding: weight should be [num, dim], not ${showShape(weight.shape)}`)

@@ -123,7 +123,8 @@ export function oneHot(indices: Tensor, classes: number, options: OneHotOptions 
   })
 }
 
-function checkIndices(op: string, x: Tensor, indices: Tensor): Tensor['device'] {
+/** @internal Throws unless these are indices beside `x`; gives their device. */
+export function checkIndices(op: string, x: Tensor, indices: Tensor): Tensor['device'] {
   checkTensor(op, 'indices', indices)
   if (indices.dtype !== 'i32')
     throw new TilegradError('ERR_DTYPE', `${op}: indices are i32, not ${indices.dtype}; cast('i32') them`)

@@ -59,7 +59,7 @@ export function clipGradNorm(
   return noGrad(() =>
     scope(() => {
       const norm = gradientNorm('clipGradNorm', list[0]!, gradients, normType)
-      const total = errorIfNonFinite ? require(norm, isFinite(norm), 'a gradient is not finite') : norm
+      const total = errorIfNonFinite ? require(norm, isFinite(norm), 'clipGradNorm: a gradient is not finite') : norm
       // Against infinity nothing is scaled, whatever the norm; but a norm that is an error has to reach the gradients.
       if (maxNorm < Infinity || errorIfNonFinite) {
         const factor = clipFactor(total, Math.min(maxNorm, Number.MAX_VALUE))

@@ -30,6 +30,7 @@ const RULE: Rule<SGDOptions, Settings> = {
     atLeastZero('SGD: weightDecay', weightDecay)
     if (typeof dampening !== 'number' || !Number.isFinite(dampening))
       throw expected('SGD: dampening', 'a finite number', dampening)
+    if (typeof nesterov !== 'boolean') throw expected('SGD: nesterov', 'a boolean', nesterov)
     if (nesterov && !(momentum > 0 && dampening === 0)) {
       const found = `momentum ${momentum} and dampening ${dampening}`
       throw new TilegradError('ERR_ARGUMENT', `SGD: nesterov needs momentum > 0 and dampening 0, not ${found}`)

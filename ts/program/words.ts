@@ -26,13 +26,19 @@ export const ACTIVATION_CODES = {
 } as const
 
 /**
- * What `require` may find: its attribute is a position in this list. Rust has the same texts (`Reason` in
+ * What `require` may find, and for which operation: its attribute is a position in this list. Rust has the same texts (`Reason` in
  * `crate/src/program/op/reason.rs`). New ones go to the end.
  */
 export const REASONS = [
-  'nothing is counted: every item is masked or ignored',
-  'a gradient is not finite',
-  'more than 1 value per channel needed: a channel has fewer active ones',
+  'crossEntropy: nothing is counted: every item is masked or ignored',
+  'nll: nothing is counted: every item is masked or ignored',
+  'mse: nothing is counted: every item is masked or ignored',
+  'mae: nothing is counted: every item is masked or ignored',
+  'huber: nothing is counted: every item is masked or ignored',
+  'bceWithLogits: nothing is counted: every item is masked or ignored',
+  'clipGradNorm: a gradient is not finite',
+  'GradientAccumulator: a gradient of the window is not finite',
+  'batchNorm: more than 1 value per channel needed in training: a channel has fewer active ones',
 ] as const
 
 /**

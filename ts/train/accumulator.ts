@@ -17,7 +17,7 @@ import type { Optimizer } from '../optim/optimizer.ts'
 import { Cell } from '../program/cell.ts'
 import { type Compiled, compile } from '../program/compile.ts'
 import { checkEach, hostEffect, refuseTracing, takeBack, tracing } from '../program/tracing.ts'
-import { keep, scope } from '../scope.ts'
+import { checkSynchronous, keep, scope } from '../scope.ts'
 import { sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 
@@ -221,7 +221,9 @@ export class GradientAccumulator {
     inWindow((window) => {
       for (const microBatch of microBatches) {
         window.next()
-        this.add(fn(...microBatch))
+        const parts = fn(...microBatch)
+        checkSynchronous('GradientAccumulator.window', parts)
+        this.add(parts)
       }
     })
     return this.step()
@@ -314,6 +316,7 @@ export class GradientAccumulator {
     const { reduce } = this.#options
     if (reduce === undefined) return window
     const all = reduce(window)
+    checkSynchronous('GradientAccumulator: reduce', all)
     const { gradients, count } = all ?? {}
     const same = (a: unknown, b: Tensor): boolean =>
       a instanceof Tensor && a.dtype === b.dtype && a.device === b.device && sameShape(a.shape, b.shape)
@@ -383,7 +386,7 @@ function number(give: () => number, { device, dtype }: Tensor): Tensor {
 
 /** Results that fail when they are read, unless the gradient was finite. */
 function required({ applied, norm, count }: StepResult, finite: Tensor): StepResult {
-  const reason = 'a gradient is not finite'
+  const reason = 'GradientAccumulator: a gradient of the window is not finite'
   return {
     applied: require(applied, finite, reason),
     norm: require(norm, finite, reason),

@@ -40,6 +40,9 @@ export async function updateBatchNorm<Batch>(
 ): Promise<void> {
   refuseTracing('updateBatchNorm()', 'call it between the calls')
   if (!(model instanceof Module)) throw expected('updateBatchNorm: model', 'a module', model)
+  const given: unknown = loader
+  if (typeof given !== 'object' || given === null || !(Symbol.asyncIterator in given || Symbol.iterator in given))
+    throw expected('updateBatchNorm: loader', 'a loader or a list of batches', given)
   checkOptions('updateBatchNorm', options)
   const { forward = (batch: Batch): unknown => model.forward(firstOf(batch)) } = options
   const modules = [...descendants(model)]

@@ -323,7 +323,7 @@ const REQUIRE: Row = {
       return {
         title: shapesOf(inputs),
         inputs,
-        run: ([x, ok]) => require(x!, ok!, 'a gradient is not finite'),
+        run: ([x, ok]) => require(x!, ok!, 'clipGradNorm: a gradient is not finite'),
         want: ([x]) => x!,
         grad: inputs[0]!.values.length < 60,
       }

@@ -84,7 +84,7 @@ export function crossEntropy<R extends Reduction = 'mean'>(
   const op = 'crossEntropy'
   checkLossOptions(op, options)
   const { labelSmoothing = 0 } = options
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+  if (typeof labelSmoothing !== 'number' || !(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw expected(`${op}: labelSmoothing`, 'a number from 0 to 1', labelSmoothing)
   checkTensor(op, 'logits', logits)
   checkDtypeClass(op, 'float', logits.dtype)

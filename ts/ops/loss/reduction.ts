@@ -121,9 +121,12 @@ export interface Count {
   readonly whole: boolean
 }
 
+/** The losses, as errors name them. */
+export type LossName = 'crossEntropy' | 'nll' | 'mse' | 'mae' | 'huber' | 'bceWithLogits'
+
 /** Brings losses together. Call it inside a scope. */
 export function reduceLoss<R extends Reduction>(
-  op: string,
+  op: LossName,
   losses: Tensor,
   { count, whole }: Count,
   { reduction, emptyMask = 'zero' }: LossOptions<R>,
@@ -133,7 +136,7 @@ export function reduceLoss<R extends Reduction>(
   if (emptyMask === 'throw' && count === 0)
     throw new TilegradError('ERR_ARGUMENT', `${op}: there is no item, and emptyMask is 'throw'`)
   const all = sum(losses)
-  const total = emptyMask === 'throw' && count instanceof Tensor ? counted(all, count) : all
+  const total = emptyMask === 'throw' && count instanceof Tensor ? counted(op, all, count) : all
   if (how === 'sum') return total as Reduced<R>
   if (how === 'parts') {
     const { device, dtype } = losses
@@ -153,8 +156,8 @@ function mean(total: Tensor, count: Tensor | number, whole: boolean, nan: boolea
 }
 
 /** x, with an error in it and in its gradient when `count` is 0. Both hang on one check: who reads either has heard of it. */
-function counted(x: Tensor, count: Tensor): Tensor {
-  const checked = require(count, notEqual(count, 0), 'nothing is counted: every item is masked or ignored')
+function counted(op: LossName, x: Tensor, count: Tensor): Tensor {
+  const checked = require(count, notEqual(count, 0), `${op}: nothing is counted: every item is masked or ignored`)
   return where(notEqual(checked, 0), x, 0)
 }
 

@@ -9,6 +9,7 @@ import type { Tensor } from '../../tensor.ts'
 import { checkDtypeClass, checkSameDtype, checkTensor } from '../apply.ts'
 import { abs, clip, mul, square, sub, where } from '../elementwise.ts'
 import {
+  type LossName,
   type LossOptions,
   type Reduced,
   type Reduction,
@@ -102,7 +103,7 @@ export function huber<R extends Reduction = 'mean'>(
 
 /** A loss that is a function of the error, 0 with a slope of 0 at 0: a masked error is put to 0 before and stays so. */
 function ofErrors<R extends Reduction>(
-  op: string,
+  op: LossName,
   prediction: Tensor,
   target: Tensor,
   options: LossOptions<R>,

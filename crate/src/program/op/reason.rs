@@ -33,27 +33,57 @@ impl Indexed {
     }
 }
 
-/// What `require` may find: the list `REASONS` of `ts/program/words.ts`.
+/// What `require` may find, and for which operation: the list `REASONS` of `ts/program/words.ts`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// A loss has no item to count.
-    NothingCounted,
-    /// A gradient is infinite or NaN.
-    NotFinite,
+    /// Cross-entropy has no item to count.
+    CrossEntropyCountsNothing,
+    /// Negative log-likelihood has no item to count.
+    NllCountsNothing,
+    /// The mean squared error has no item to count.
+    MseCountsNothing,
+    /// The mean absolute error has no item to count.
+    MaeCountsNothing,
+    /// Huber's loss has no item to count.
+    HuberCountsNothing,
+    /// Binary cross-entropy has no item to count.
+    BceCountsNothing,
+    /// A gradient that is to be clipped is infinite or NaN.
+    ClipNotFinite,
+    /// A gradient that micro-batches have added up is infinite or NaN.
+    WindowNotFinite,
     /// A channel has fewer than two active values.
     TooFewPerChannel,
 }
 
 impl Reason {
     /// All, by number.
-    pub const ALL: [Self; 3] = [Self::NothingCounted, Self::NotFinite, Self::TooFewPerChannel];
+    pub const ALL: [Self; 9] = [
+        Self::CrossEntropyCountsNothing,
+        Self::NllCountsNothing,
+        Self::MseCountsNothing,
+        Self::MaeCountsNothing,
+        Self::HuberCountsNothing,
+        Self::BceCountsNothing,
+        Self::ClipNotFinite,
+        Self::WindowNotFinite,
+        Self::TooFewPerChannel,
+    ];
 
     /// The sentence for people.
     pub fn text(self) -> &'static str {
         match self {
-            Self::NothingCounted => "nothing is counted: every item is masked or ignored",
-            Self::NotFinite => "a gradient is not finite",
-            Self::TooFewPerChannel => "more than 1 value per channel needed: a channel has fewer active ones",
+            Self::CrossEntropyCountsNothing => "crossEntropy: nothing is counted: every item is masked or ignored",
+            Self::NllCountsNothing => "nll: nothing is counted: every item is masked or ignored",
+            Self::MseCountsNothing => "mse: nothing is counted: every item is masked or ignored",
+            Self::MaeCountsNothing => "mae: nothing is counted: every item is masked or ignored",
+            Self::HuberCountsNothing => "huber: nothing is counted: every item is masked or ignored",
+            Self::BceCountsNothing => "bceWithLogits: nothing is counted: every item is masked or ignored",
+            Self::ClipNotFinite => "clipGradNorm: a gradient is not finite",
+            Self::WindowNotFinite => "GradientAccumulator: a gradient of the window is not finite",
+            Self::TooFewPerChannel => {
+                "batchNorm: more than 1 value per channel needed in training: a channel has fewer active ones"
+            }
         }
     }
 }

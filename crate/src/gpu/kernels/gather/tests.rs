@@ -131,7 +131,7 @@ fn bad_indices_are_reported_and_reach_nothing() {
 #[test]
 fn what_a_condition_is_required_for_is_copied_whether_it_holds_or_not() {
     let Some(mut lab) = Lab::open() else { return };
-    let reason = Reason::NotFinite;
+    let reason = Reason::ClipNotFinite;
     for (size, shift) in [(0, 0), (1, 0), (1, 1), (67, 0), (67, 1), (4096, 0)] {
         for ok in [0, 1] {
             let mut arena = Arena::default();
@@ -159,7 +159,7 @@ fn texts_are_valid_and_know_no_sizes() {
                     kernel(Op::Gather { axis: 0, of: Indexed::Index }, &[Some(large), Some(k)], &[small]),
                     kernel(Op::ScatterAdd { axis: 0, of: Indexed::Index }, &[Some(small), Some(k)], &[large]),
                     kernel(
-                        Op::Require { reason: Reason::NotFinite },
+                        Op::Require { reason: Reason::ClipNotFinite },
                         &[Some(small), Some(operand(Dtype::Bool, &[], 0))],
                         &[small],
                     ),
