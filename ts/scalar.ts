@@ -57,7 +57,7 @@ export class Scalar {
  * const x = tensor([1, 2, 3])
  * const before = soften(x)
  * temperature.value = 0.5
- * console.log((await before.data())[2], (await soften(x).data())[2]) // 0.6652409434318542 0.8668133616447449
+ * console.log((await before.data())[2], (await soften(x).data())[2]) // 0.665241 0.866813
  * ```
  */
 export function scalar(value: number): Scalar {

@@ -98,7 +98,7 @@ function powered(ratio: Tensor, exponent: number): Tensor {
  * ```ts
  * import { logSumExp, tensor } from 'tilegrad'
  * const x = tensor([[1000, 1000], [-Infinity, 0]])
- * console.log(await logSumExp(x, 1).array()) // [1000.693115234375, 0]
+ * console.log(await logSumExp(x, 1).array()) // [1000.693, 0]
  * ```
  */
 export function logSumExp(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
