@@ -138,7 +138,7 @@ export class BatchNorm extends Module {
    * Normalises a batch.
    *
    * @param mask bool, of x's shape without the channels: what is false counts for nothing, and is 0 in the result
-   * @throws `ERR_SHAPE` for other channels, and in training for fewer than 2 values per channel; see {@link batchNorm}
+   * @throws `ERR_SHAPE` for other channels, and in training for fewer than 2 values per channel; see `batchNorm`
    */
   forward(x: Tensor, mask?: Tensor): Tensor {
     // They are fields, which may have been set since.
