@@ -294,13 +294,29 @@ export async function openDevice(options: DeviceOptions | 'auto' | DeviceKind = 
   return openDeviceSync(options)
 }
 
-/** Every device this machine has or could have, best first, with the reason why one cannot be used. */
+/**
+ * Every device this machine has or could have, best first, with the reason why one cannot be used.
+ *
+ * @example
+ * ```ts
+ * import { devices } from 'tilegrad'
+ * for (const { kind, name, available, reason } of await devices()) console.log(kind, available ? name : reason)
+ * ```
+ */
 // eslint-disable-next-line require-await
 export async function devices(): Promise<DeviceInfo[]> {
   return listDevices()
 }
 
-/** The device that creation functions use when none is given. Opens `'auto'` on first use. */
+/**
+ * The device that creation functions use when none is given. Opens `'auto'` on first use.
+ *
+ * @example
+ * ```ts
+ * import { defaultDevice, ones } from 'tilegrad'
+ * console.log(ones([2]).device === defaultDevice()) // true
+ * ```
+ */
 export function defaultDevice(): Device {
   current ??= openDeviceSync('auto')
   tracing()?.relyOn(current)
@@ -311,6 +327,13 @@ export function defaultDevice(): Device {
  * Makes `device` the default.
  *
  * @throws `ERR_DEVICE_LOST` when it has been closed
+ *
+ * @example
+ * ```ts
+ * import { ones, openDevice, setDefaultDevice } from 'tilegrad'
+ * setDefaultDevice(await openDevice('js'))
+ * console.log(ones([2]).device.kind) // js
+ * ```
  */
 export function setDefaultDevice(device: Device): void {
   refuseTracing('setting the default device', 'set it outside')

@@ -27,7 +27,7 @@ const NUMBERS = 0xffff
 const CALLS = 0xffff
 
 /** How far one site has counted. */
-interface SiteState {
+export interface SiteState {
   /** Number of the site. */
   readonly site: number
   /** Windows in which it has drawn. */
@@ -99,6 +99,18 @@ function settle(): void {
  * What tells the random numbers of one layer from those of another. `nn.Dropout` has one of its own; make one for each
  * layer of your own that calls {@link dropout}, beside its parameters. Numbers are given out in the order in which sites
  * are made, beginning anew with `manualSeed`; of two that would have the same number, the one that draws later gets the next free one.
+ *
+ * @example
+ * ```ts
+ * import { RandomSite, type Tensor, dropout, nn, randn } from 'tilegrad'
+ * class Noisy extends nn.Module {
+ *   readonly #site = new RandomSite()
+ *   forward(x: Tensor): Tensor {
+ *     return dropout(x, { p: 0.1, training: this.training, site: this.#site })
+ *   }
+ * }
+ * console.log(new Noisy().forward(randn([2, 8])).shape) // [2, 8]
+ * ```
  */
 export class RandomSite {
   readonly #wanted: number
@@ -202,6 +214,16 @@ export function randomState(): RandomState {
  * Goes on from a state of {@link randomState}.
  *
  * @throws `ERR_FORMAT` for what is no such state; nothing has changed then
+ *
+ * @example
+ * ```ts
+ * import { dropout, ones, randomState, setRandomState } from 'tilegrad'
+ * const state = randomState()
+ * const a = await dropout(ones([100])).data()
+ * setRandomState(state) // as it was before the mask was drawn
+ * const b = await dropout(ones([100])).data()
+ * console.log(a.every((v, i) => v === b[i])) // true
+ * ```
  */
 export function setRandomState(state: RandomState): void {
   refuseTracing('setting the random state', 'set it between the calls')

@@ -80,6 +80,14 @@ export function leave(tensors: readonly Tensor[]): void {
  * Keeps a tensor beyond every scope that is open now; it is yours to dispose of.
  *
  * @returns the same tensor
+ *
+ * @example
+ * ```ts
+ * import { keep, scope, tensor } from 'tilegrad'
+ * let total = tensor(0)
+ * for (const x of [2, 3, 4]) scope(() => (total = keep(total.add(x))))
+ * console.log(await total.item()) // 9
+ * ```
  */
 export function keep(tensor: Tensor): Tensor {
   for (const made of stack) {

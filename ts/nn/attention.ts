@@ -117,6 +117,9 @@ export class MultiHeadAttention extends Module {
   }
 
   /**
+   * Lets every query attend to the keys that the masks allow; one that may attend to none gets the output of zeros, which
+   * is the bias of `out_proj`.
+   *
    * @param query `[B, Tq, embedDim]`, or without B
    * @param key `[B, Tk, kdim]`
    * @param value `[B, Tk, vdim]`

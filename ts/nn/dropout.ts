@@ -27,6 +27,7 @@ export class Dropout extends Module {
     this.p = p
   }
 
+  /** Any shape → the same shape. Each pass in training draws anew. */
   forward(x: Tensor): Tensor {
     return dropout(x, { p: this.p, training: this.training, site: this.#site })
   }

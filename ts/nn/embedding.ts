@@ -43,6 +43,11 @@ export class Embedding extends Module {
     this.paddingIdx = padding
   }
 
+  /**
+   * i32 `[…]` → `[…, dim]`.
+   *
+   * @throws `ERR_DTYPE`; `ERR_ARGUMENT` when a result is read and an index was out of range; see {@link embedding}
+   */
   forward(indices: Tensor): Tensor {
     return embedding(indices, this.weight, this.paddingIdx === null ? {} : { paddingIdx: this.paddingIdx })
   }

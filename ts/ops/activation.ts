@@ -92,7 +92,15 @@ export const ACTIVATIONS: Readonly<Record<ActivationName, Activation>> = {
   },
 }
 
-/** max(z, 0); NaN stays. Gradient 0 at 0. */
+/**
+ * max(z, 0); NaN stays. Gradient 0 at 0.
+ *
+ * @example
+ * ```ts
+ * import { relu, tensor } from 'tilegrad'
+ * console.log(await relu(tensor([-1, 0, 2])).array()) // [0, 0, 2]
+ * ```
+ */
 export function relu(z: Tensor): Tensor {
   return activation('relu', z, [])
 }
@@ -101,6 +109,12 @@ export function relu(z: Tensor): Tensor {
  * z above 0, slope · z below.
  *
  * @param slope default 0.01
+ *
+ * @example
+ * ```ts
+ * import { leakyRelu, tensor } from 'tilegrad'
+ * console.log(await leakyRelu(tensor([-1, 2]), 0.1).array()) // [-0.1, 2]
+ * ```
  */
 export function leakyRelu(z: Tensor, slope = 0.01): Tensor {
   return activation('leakyRelu', z, [finite('leakyRelu: slope', slope)])
@@ -110,23 +124,53 @@ export function leakyRelu(z: Tensor, slope = 0.01): Tensor {
  * z above 0, α(eᶻ − 1) below.
  *
  * @param alpha ≥ 0, so that the sign of the result tells the sides apart in the gradient; default 1
+ *
+ * @example
+ * ```ts
+ * import { elu, tensor } from 'tilegrad'
+ * console.log(await elu(tensor([-1, 2])).array()) // [-0.632121, 2]
+ * ```
  */
 export function elu(z: Tensor, alpha = 1): Tensor {
   if (!(Number.isFinite(alpha) && alpha >= 0)) throw expected('elu: alpha', 'a finite number ≥ 0', alpha)
   return activation('elu', z, [alpha])
 }
 
-/** 1/(1 + e⁻ᶻ), without overflow on either side. */
+/**
+ * 1/(1 + e⁻ᶻ), without overflow on either side.
+ *
+ * @example
+ * ```ts
+ * import { sigmoid, tensor } from 'tilegrad'
+ * console.log(await sigmoid(tensor([0, 2])).array()) // [0.5, 0.880797]
+ * ```
+ */
 export function sigmoid(z: Tensor): Tensor {
   return activation('sigmoid', z, [])
 }
 
-/** Hyperbolic tangent. */
+/**
+ * Hyperbolic tangent.
+ *
+ * @example
+ * ```ts
+ * import { tanh, tensor } from 'tilegrad'
+ * console.log(await tanh(tensor([0, 1])).array()) // [0, 0.761594]
+ * ```
+ */
 export function tanh(z: Tensor): Tensor {
   return activation('tanh', z, [])
 }
 
-/** z · sigmoid(z), also called swish. */
+/**
+ * z · sigmoid(z), also called swish.
+ *
+ * @example
+ * ```ts
+ * import { silu, tensor } from 'tilegrad'
+ * console.log(await silu(tensor([0, 1])).array()) // [0, 0.731059]
+ * ```
+ */
 export function silu(z: Tensor): Tensor {
   return activation('silu', z, [])
 }
@@ -136,6 +180,12 @@ export function silu(z: Tensor): Tensor {
  *
  * @param options.beta default 1
  * @param options.threshold default 20
+ *
+ * @example
+ * ```ts
+ * import { softplus, tensor } from 'tilegrad'
+ * console.log(await softplus(tensor([0, 30])).array()) // [0.693147, 30]
+ * ```
  */
 export function softplus(z: Tensor, options: { beta?: number; threshold?: number } = {}): Tensor {
   checkOptions('softplus', options)
@@ -144,7 +194,15 @@ export function softplus(z: Tensor, options: { beta?: number; threshold?: number
   return activation('softplus', z, [beta, finite('softplus: threshold', threshold)])
 }
 
-/** 1 above 0, else 0 (0 at 0): the perceptron's step. Gradient 0. */
+/**
+ * 1 above 0, else 0 (0 at 0): the perceptron's step. Gradient 0.
+ *
+ * @example
+ * ```ts
+ * import { heaviside, tensor } from 'tilegrad'
+ * console.log(await heaviside(tensor([-1, 0, 2])).array()) // [0, 0, 1]
+ * ```
+ */
 export function heaviside(z: Tensor): Tensor {
   return activation('heaviside', z, [])
 }
@@ -153,6 +211,12 @@ export function heaviside(z: Tensor): Tensor {
  * Gaussian error linear unit z · Φ(z).
  *
  * @param options.approximate `'none'` (default, as in PyTorch): by erf; `'tanh'`: the approximation, up to 4.7e-4 away
+ *
+ * @example
+ * ```ts
+ * import { gelu, tensor } from 'tilegrad'
+ * console.log(await gelu(tensor([-1, 1])).array()) // [-0.158655, 0.841345]
+ * ```
  */
 export function gelu(z: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor {
   checkOptions('gelu', options)

@@ -54,17 +54,41 @@ export function tensor(data: TensorData, options: CreationOptions & { readonly s
   return fromHost('tensor', shape, convert('tensor', flat.values, dtype), dtype, options)
 }
 
-/** Zeros. */
+/**
+ * Zeros.
+ *
+ * @example
+ * ```ts
+ * import { zeros } from 'tilegrad'
+ * console.log(await zeros([2, 2]).array()) // [[0, 0], [0, 0]]
+ * ```
+ */
 export function zeros(shape: Shape, options: CreationOptions = {}): Tensor {
   return full(shape, 0, options)
 }
 
-/** Ones. */
+/**
+ * Ones.
+ *
+ * @example
+ * ```ts
+ * import { ones } from 'tilegrad'
+ * console.log(await ones([3], { dtype: 'i32' }).array()) // [1, 1, 1]
+ * ```
+ */
 export function ones(shape: Shape, options: CreationOptions = {}): Tensor {
   return full(shape, 1, options)
 }
 
-/** Every element is `value`, a number or a {@link Scalar}. */
+/**
+ * Every element is `value`, a number or a {@link Scalar}.
+ *
+ * @example
+ * ```ts
+ * import { full } from 'tilegrad'
+ * console.log(await full([2], 7).array()) // [7, 7]
+ * ```
+ */
 export function full(shape: Shape, value: number | Scalar, options: CreationOptions = {}): Tensor {
   const dims = checkShape('full', shape)
   checkOptions('full', options)
@@ -82,12 +106,28 @@ export function full(shape: Shape, value: number | Scalar, options: CreationOpti
   return out
 }
 
-/** Zeros of the shape, dtype and device of `x`. */
+/**
+ * Zeros of the shape, dtype and device of `x`.
+ *
+ * @example
+ * ```ts
+ * import { tensor, zerosLike } from 'tilegrad'
+ * console.log(await zerosLike(tensor([1, 2])).array()) // [0, 0]
+ * ```
+ */
 export function zerosLike(x: Tensor): Tensor {
   return full(x.shape, 0, { dtype: x.dtype, device: x.device })
 }
 
-/** Ones of the shape, dtype and device of `x`. */
+/**
+ * Ones of the shape, dtype and device of `x`.
+ *
+ * @example
+ * ```ts
+ * import { onesLike, tensor } from 'tilegrad'
+ * console.log(await onesLike(tensor([5, 6])).array()) // [1, 1]
+ * ```
+ */
 export function onesLike(x: Tensor): Tensor {
   return full(x.shape, 1, { dtype: x.dtype, device: x.device })
 }
@@ -98,6 +138,12 @@ export function onesLike(x: Tensor): Tensor {
  * @param end not included
  * @param options.start default 0
  * @param options.step default 1; negative counts down
+ *
+ * @example
+ * ```ts
+ * import { arange } from 'tilegrad'
+ * console.log(await arange(3).array(), await arange(7, { start: 1, step: 2 }).array()) // [0, 1, 2] [1, 3, 5]
+ * ```
  */
 export function arange(
   end: number,
@@ -116,7 +162,15 @@ export function arange(
   return fromHost('arange', shape, convert('arange', values, dtype), dtype, options)
 }
 
-/** The identity matrix `[n, n]`. */
+/**
+ * The identity matrix `[n, n]`.
+ *
+ * @example
+ * ```ts
+ * import { eye } from 'tilegrad'
+ * console.log(await eye(2).array()) // [[1, 0], [0, 1]]
+ * ```
+ */
 export function eye(n: number, options: CreationOptions = {}): Tensor {
   const shape = checkShape('eye', [n, n])
   checkOptions('eye', options)
@@ -127,7 +181,17 @@ export function eye(n: number, options: CreationOptions = {}): Tensor {
   return fromHost('eye', shape, data, dtype, options)
 }
 
-/** Uniform in [0, 1), from the generator that `manualSeed` sets. */
+/**
+ * Uniform in [0, 1), from the generator that `manualSeed` sets.
+ *
+ * @example
+ * ```ts
+ * import { manualSeed, rand } from 'tilegrad'
+ * manualSeed(0)
+ * const x = await rand([1000]).data()
+ * console.log(x.every((v) => v >= 0 && v < 1)) // true
+ * ```
+ */
 export function rand(shape: Shape, options: CreationOptions = {}): Tensor {
   const dims = checkShape('rand', shape)
   checkOptions('rand', options)
@@ -150,7 +214,16 @@ export function rand(shape: Shape, options: CreationOptions = {}): Tensor {
   return out
 }
 
-/** Normal with mean 0 and variance 1, from the generator that `manualSeed` sets. Drawn on the host. */
+/**
+ * Normal with mean 0 and variance 1, from the generator that `manualSeed` sets. Drawn on the host.
+ *
+ * @example
+ * ```ts
+ * import { randn } from 'tilegrad'
+ * const x = randn([10_000])
+ * console.log(Math.abs(await x.mean().item()) < 0.1, Math.abs((await x.variance().item()) - 1) < 0.2) // true true
+ * ```
+ */
 export function randn(shape: Shape, options: CreationOptions = {}): Tensor {
   return drawn('randn', shape, options, (data) => {
     fillNormal(data, new Philox({ site: SITES.user, draw: nextDraw(SITES.user) }))

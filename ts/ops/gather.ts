@@ -23,6 +23,14 @@ export type Indexed = (typeof INDEXED)[number]
  * @param axis default 0
  * @throws `ERR_ARGUMENT` when the result is read and an index was out of range; `ERR_SHAPE` at once where no index can be
  *   in range because the axis is empty
+ *
+ * @example
+ * ```ts
+ * import { gather, tensor } from 'tilegrad'
+ * const x = tensor([[1, 2], [3, 4]])
+ * const last = tensor([1, 0], { dtype: 'i32' })
+ * console.log(await gather(x, last).array(), await x.gather(last, 1).array()) // [[3, 4], [1, 2]] [[2, 1], [4, 3]]
+ * ```
  */
 export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
   return gatherOf('index', x, indices, axis)
@@ -52,6 +60,13 @@ export function gatherOf(what: Indexed, x: Tensor, indices: Tensor, axis = 0): T
  * @param indices i32
  * @param shape of the result
  * @param axis default 0
+ *
+ * @example
+ * ```ts
+ * import { scatterAdd, tensor } from 'tilegrad'
+ * const rows = tensor([1, 1], { dtype: 'i32' })
+ * console.log(await scatterAdd(tensor([[1, 2], [3, 4]]), rows, [3, 2]).array()) // [[0, 0], [4, 6], [0, 0]]
+ * ```
  */
 export function scatterAdd(updates: Tensor, indices: Tensor, shape: Shape, axis = 0): Tensor {
   return scatterAddOf('index', updates, indices, shape, axis)

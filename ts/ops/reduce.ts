@@ -23,7 +23,16 @@ export interface ReduceOptions {
   readonly keepDims?: boolean
 }
 
-/** Sum over `axis` (default: all). Nothing sums to 0. */
+/**
+ * Sum over `axis` (default: all). Nothing sums to 0.
+ *
+ * @example
+ * ```ts
+ * import { sum, tensor } from 'tilegrad'
+ * const x = tensor([[1, 5], [7, 2]])
+ * console.log(await sum(x).item(), await x.sum(0).array(), x.sum(1, { keepDims: true }).shape) // 15 [8, 7] [2, 1]
+ * ```
+ */
 export function sum(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
   return reduce(
     'sum',
@@ -36,7 +45,16 @@ export function sum(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor
   )
 }
 
-/** Mean over `axis` (default: all). The mean of nothing is NaN. */
+/**
+ * Mean over `axis` (default: all). The mean of nothing is NaN.
+ *
+ * @example
+ * ```ts
+ * import { mean, tensor } from 'tilegrad'
+ * const x = tensor([[1, 5], [7, 2]])
+ * console.log(await mean(x).item(), await x.mean(1).array()) // 3.75 [3, 4.5]
+ * ```
+ */
 export function mean(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
   return reduce(
     'mean',
@@ -49,12 +67,30 @@ export function mean(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tenso
   )
 }
 
-/** Largest element over `axis` (default: all); NaN if there is one. Equal maxima share the gradient. */
+/**
+ * Largest element over `axis` (default: all); NaN if there is one. Equal maxima share the gradient.
+ *
+ * @example
+ * ```ts
+ * import { max, tensor } from 'tilegrad'
+ * const x = tensor([[1, 5], [7, 2]])
+ * console.log(await max(x).item(), await x.max(1).array()) // 7 [5, 7]
+ * ```
+ */
 export function max(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
   return reduce('max', x, axis, options, [], (y) => [x, y], extremumGrad)
 }
 
-/** Smallest element over `axis` (default: all); NaN if there is one. Equal minima share the gradient. */
+/**
+ * Smallest element over `axis` (default: all); NaN if there is one. Equal minima share the gradient.
+ *
+ * @example
+ * ```ts
+ * import { min, tensor } from 'tilegrad'
+ * const x = tensor([[1, 5], [7, 2]])
+ * console.log(await min(x).item(), await x.min(1).array()) // 1 [1, 2]
+ * ```
+ */
 export function min(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
   return reduce('min', x, axis, options, [], (y) => [x, y], extremumGrad)
 }
@@ -63,6 +99,13 @@ export function min(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor
  * Σ(x − mean)² / (n − correction) over `axis` (default: all), in two passes.
  *
  * @param options.correction 1 (default, the unbiased estimate, as in PyTorch) or 0
+ *
+ * @example
+ * ```ts
+ * import { tensor, variance } from 'tilegrad'
+ * const x = tensor([[1, 5], [7, 2]])
+ * console.log(await variance(x, 1).array(), await x.variance(1, { correction: 0 }).array()) // [8, 12.5] [4, 6.25]
+ * ```
  */
 export function variance(x: Tensor, axis?: Axis, options: ReduceOptions & { correction?: number } = {}): Tensor {
   checkOptions('variance', options)
@@ -83,12 +126,30 @@ export function variance(x: Tensor, axis?: Axis, options: ReduceOptions & { corr
   )
 }
 
-/** Index (i32) of the largest element along `axis`, the first of equals; a NaN counts as largest. Without an axis: into the flattened tensor. */
+/**
+ * Index (i32) of the largest element along `axis`, the first of equals; a NaN counts as largest. Without an axis: into the flattened tensor.
+ *
+ * @example
+ * ```ts
+ * import { argmax, tensor } from 'tilegrad'
+ * const x = tensor([[1, 5], [7, 2]])
+ * console.log(await argmax(x).item(), await x.argmax(1).array()) // 2 [1, 0]
+ * ```
+ */
 export function argmax(x: Tensor, axis?: number, options: ReduceOptions = {}): Tensor {
   return arg('argmax', x, axis, options)
 }
 
-/** Index (i32) of the smallest element along `axis`, the first of equals; a NaN counts as smallest. */
+/**
+ * Index (i32) of the smallest element along `axis`, the first of equals; a NaN counts as smallest.
+ *
+ * @example
+ * ```ts
+ * import { argmin, tensor } from 'tilegrad'
+ * const x = tensor([[1, 5], [7, 2]])
+ * console.log(await argmin(x).item(), await x.argmin(1).array()) // 0 [0, 1]
+ * ```
+ */
 export function argmin(x: Tensor, axis?: number, options: ReduceOptions = {}): Tensor {
   return arg('argmin', x, axis, options)
 }

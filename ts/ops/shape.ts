@@ -22,6 +22,13 @@ import { sumTo } from './reduce.ts'
  * The same elements under another shape; no copy. One dimension may be −1: it takes what is left.
  *
  * @throws `ERR_SHAPE` when the number of elements differs
+ *
+ * @example
+ * ```ts
+ * import { reshape, tensor } from 'tilegrad'
+ * const x = tensor([1, 2, 3, 4, 5, 6])
+ * console.log(reshape(x, [3, -1]).shape, await x.reshape([2, 3]).array()) // [3, 2] [[1, 2, 3], [4, 5, 6]]
+ * ```
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   checkTensor('reshape', 'x', x)
@@ -96,6 +103,13 @@ export function expand(x: Tensor, shape: Shape): Tensor {
  * Axes in another order.
  *
  * @param axes which axis of x comes at each place; default: the reverse order, so a matrix is transposed
+ *
+ * @example
+ * ```ts
+ * import { tensor, transpose } from 'tilegrad'
+ * const x = tensor([[1, 2, 3], [4, 5, 6]])
+ * console.log(await transpose(x).array(), x.reshape([1, 2, 3]).transpose([1, 0, 2]).shape) // [[1, 4], [2, 5], [3, 6]] [2, 1, 3]
+ * ```
  */
 export function transpose(x: Tensor, axes?: readonly number[]): Tensor {
   checkTensor('transpose', 'x', x)
@@ -123,6 +137,13 @@ export function transpose(x: Tensor, axes?: readonly number[]): Tensor {
  *
  * @param tensors at least one; equal but for `axis`
  * @param axis default 0
+ *
+ * @example
+ * ```ts
+ * import { concat, tensor } from 'tilegrad'
+ * const [a, b] = [tensor([[1], [2]]), tensor([[3], [4]])]
+ * console.log(await concat([a, b]).array(), await concat([a, b], 1).array()) // [[1], [2], [3], [4]] [[1, 3], [2, 4]]
+ * ```
  */
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
   if (!Array.isArray(tensors) || tensors.length === 0)
@@ -168,6 +189,13 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
  * @param begin first index per axis; axes left out start at 0
  * @param size elements per axis; −1 or left out: all that are left
  * @throws `ERR_SHAPE` when the block leaves the tensor
+ *
+ * @example
+ * ```ts
+ * import { slice, tensor } from 'tilegrad'
+ * const x = tensor([[1, 2], [3, 4], [5, 6]])
+ * console.log(await slice(x, [1]).array(), await x.slice([0, 1], [2, 1]).array()) // [[3, 4], [5, 6]] [[2], [4]]
+ * ```
  */
 export function slice(x: Tensor, begin: readonly number[], size: readonly number[] = []): Tensor {
   checkTensor('slice', 'x', x)

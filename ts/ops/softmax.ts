@@ -50,6 +50,12 @@ export function softmax(x: Tensor, axis = -1, options: SoftmaxOptions = {}): Ten
  *
  * @param axis default −1, the last
  * @throws as {@link softmax}
+ *
+ * @example
+ * ```ts
+ * import { logSoftmax, tensor } from 'tilegrad'
+ * console.log(await logSoftmax(tensor([1000, 1000])).array()) // [-0.693147, -0.693147]
+ * ```
  */
 export function logSoftmax(x: Tensor, axis = -1, options: SoftmaxOptions = {}): Tensor {
   return within('logSoftmax', x, axis, options, (x, axis) =>
