@@ -145,9 +145,9 @@ onDevices('a tensor data set gives the same rows of every tensor, on its device'
   const [a, b] = set.batch(new Int32Array([2, 0, 2]))
   t.deepEqual(await values(a), [5, 6, 1, 2, 5, 6])
   t.deepEqual(await values(b), [30, 10, 30])
-  t.deepEqual([...a!.shape, ...b!.shape], [3, 2, 3])
-  t.is(b!.dtype, 'i32')
-  t.is(a!.device, device)
+  t.deepEqual([...a.shape, ...b.shape], [3, 2, 3])
+  t.is(b.dtype, 'i32')
+  t.is(a.device, device)
 })
 
 onDevices('a shuffled loader over tensors keeps rows together', async (t, device) => {
@@ -176,7 +176,7 @@ onDevices('a shuffled loader over tensors keeps rows together', async (t, device
 onDevices('gradients do not flow into a data set', async (t, device) => {
   const set = new data.TensorDataset(tensor([[1], [2]], { device }))
   const [rows] = set.batch(new Int32Array([1]))
-  t.is(rows!.requiresGrad, false)
+  t.is(rows.requiresGrad, false)
 })
 
 onDevices('tensor data sets refuse what does not fit', (t, device) => {
@@ -219,7 +219,7 @@ for (const { kind } of DEVICES.filter((d) => d.kind !== 'js')) {
     let highest = 0
     const results: Tensor[] = []
     for await (const [x] of new data.DataLoader(set, { batchSize: 1 })) {
-      x!.dispose()
+      x.dispose()
       results.push(start())
       highest = Math.max(highest, device.stats().queuedJobs)
     }

@@ -98,7 +98,7 @@ async function losesEverything(t: ExecutionContext, { device, lose }: Losable): 
     sync: () => device.sync(),
     'a loader': async () => {
       const set = new data.TensorDataset(ones([4, 2], { device }))
-      for await (const [rows] of new data.DataLoader(set, { batchSize: 2 })) await rows!.data()
+      for await (const [rows] of new data.DataLoader(set, { batchSize: 2 })) await rows.data()
     },
   }
   for (const [what, use] of Object.entries(later)) {

@@ -53,7 +53,7 @@ onFreshDevices('a training loop is the same words in every step, however the col
     for await (const [x, y] of loader) {
       steps.push(streams())
       optimizer.zeroGrad()
-      const loss = nn.crossEntropy(model.forward(x!), y!)
+      const loss = nn.crossEntropy(model.forward(x), y)
       loss.backward()
       optimizer.step()
       if (steps.length % 5 === 2) collectGarbage()
@@ -75,7 +75,7 @@ onFreshDevices('once it runs, a training loop plans nothing any more', async (t,
   const acc = new train.GradientAccumulator(new optim.SGD(model.parameters(), { lr: 0.1 }))
   const epoch = async (): Promise<void> => {
     for await (const [x, y] of loader) {
-      acc.add(nn.crossEntropy(model.forward(x!), y!, { reduction: 'parts' }))
+      acc.add(nn.crossEntropy(model.forward(x), y, { reduction: 'parts' }))
       if (acc.microBatches === 4) acc.step()
       await collect()
     }

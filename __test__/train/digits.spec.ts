@@ -52,7 +52,7 @@ async function run(device: Device): Promise<Run> {
   for (let epoch = 0; epoch < 20; epoch++) {
     for await (const [x, y] of loader) {
       optimizer.zeroGrad()
-      const loss = nn.crossEntropy(model.forward(x!), y!)
+      const loss = nn.crossEntropy(model.forward(x), y)
       loss.backward()
       optimizer.step()
       losses.push(loss.item())

@@ -136,7 +136,10 @@ export function optimisers(model: nn.Module): void {
 
 export async function loading(x: Tensor, y: Tensor): Promise<void> {
   const loader = new data.DataLoader(new data.TensorDataset(x, y), { batchSize: 2, shuffle: true, seed: 1 })
-  for await (const batch of loader) is<Tensor[]>()(batch)
+  for await (const batch of loader) is<[Tensor, Tensor]>()(batch)
+  for await (const [a, b] of loader) is<Tensor>()(a.add(b))
+  const many = new data.TensorDataset(...[x, y].map((t) => t.mul(2)))
+  for await (const batch of new data.DataLoader(many)) is<Tensor[]>()(batch)
   const words: data.Dataset<{ text: string }> = { length: 3, batch: () => ({ text: 'x' }) }
   for await (const { text } of new data.DataLoader(words)) is<string>()(text)
   const late: data.Dataset<number> = { length: 1, batch: async () => 5 }
@@ -160,4 +163,45 @@ export function entries(): void {
   same<typeof nn.Linear, typeof nnEntry.Linear>()
   same<typeof optim.SGD, typeof optimEntry.SGD>()
   same<typeof train.GradientAccumulator, typeof trainEntry.GradientAccumulator>()
+}
+
+export function windows(acc: train.GradientAccumulator, x: Tensor, y: Tensor, lists: Tensor[][]): void {
+  const micro = (a: Tensor, b: Tensor): nn.Parts => nn.mse(a, b, { reduction: 'parts' })
+  const pairs: readonly (readonly [Tensor, Tensor])[] = [[x, y]]
+  is<train.StepResult>()(acc.window(pairs, micro))
+  acc.window([[x, y]], micro)
+  acc.window(pairs, (a, b) => nn.mse(a, b, { reduction: 'parts' }))
+  // What a loader over any number of tensors gives.
+  acc.window(lists, micro)
+  acc.window([[x, { y }]], (a, { y }) => nn.mse(a, y, { reduction: 'parts' }))
+  acc.window([[x, 3]], (a, n: number) => nn.mse(a.mul(n), y, { reduction: 'parts' }))
+  // @ts-expect-error there is no third argument
+  acc.window(pairs, (a, b, c: Tensor) => nn.mse(a, b, { mask: c, reduction: 'parts' }))
+  // @ts-expect-error a mean has lost its count
+  acc.window(pairs, (a, b) => nn.mse(a, b))
+  // @ts-expect-error one list for each micro-batch
+  acc.window([x, y], micro)
+}
+
+export function layers(x: Tensor, y: Tensor, model: nn.Module): void {
+  const norm = new nn.BatchNorm(3, { momentum: null, accumulation: 'sync', runningUpdate: 'window', axis: -1 })
+  is<Tensor>()(norm.forward(x, y))
+  is<Tensor | null>()(norm.running_mean)
+  norm.momentum = null
+  // @ts-expect-error no such way
+  norm.accumulation = 'synch'
+  // @ts-expect-error parameters always require a gradient
+  void new nn.LayerNorm(3, { requiresGrad: false })
+  // @ts-expect-error a misspelt option
+  void new nn.BatchNorm(3, { trackRunningStat: false })
+  const attention = new nn.MultiHeadAttention(8, 2, { dropout: 0.1, kdim: 3 })
+  is<Tensor>()(attention.attend(x, x, x, { causal: true, keyMask: x, mask: y, segmentIds: [x, y] }))
+  // @ts-expect-error masks are for attend()
+  attention.forward(x, x, x, { causal: true })
+  is<Promise<void>>()(train.updateBatchNorm(model, [x, y]))
+  is<Promise<void>>()(train.updateBatchNorm(model, [{ x }], { forward: (batch) => model.forward(batch.x) }))
+  void new nn.Embedding(5, 3, { paddingIdx: 0 })
+  is<Tensor>()(new nn.Perceptron(2, 1).learn(x, y, { lr: 0.5 }))
+  // @ts-expect-error a probability is a number
+  void new nn.Dropout({ p: 0.5 })
 }

@@ -16,6 +16,9 @@ export interface Dataset<Batch> {
   batch(indices: Int32Array<ArrayBuffer>): Batch | Promise<Batch>
 }
 
+/** A tensor for each of a list. */
+export type Rows<Tensors extends readonly Tensor[]> = { -readonly [I in keyof Tensors]: Tensor }
+
 /**
  * Examples in tensors whose first axes have the same size; a batch is a tuple of their rows, taken on the device.
  *
@@ -24,14 +27,14 @@ export interface Dataset<Batch> {
  * import { data, randn } from 'tilegrad'
  * const set = new data.TensorDataset(randn([100, 8]), randn([100, 1]))
  * const [x, y] = set.batch(new Int32Array([3, 1, 4]))
- * console.log(set.length, x!.shape, y!.shape) // 100 [3, 8] [3, 1]
+ * console.log(set.length, x.shape, y.shape) // 100 [3, 8] [3, 1]
  * ```
  */
-export class TensorDataset implements Dataset<Tensor[]> {
-  readonly tensors: readonly Tensor[]
+export class TensorDataset<Tensors extends Tensor[] = Tensor[]> implements Dataset<Rows<Tensors>> {
+  readonly tensors: Readonly<Tensors>
   readonly length: number
 
-  constructor(...tensors: Tensor[]) {
+  constructor(...tensors: Tensors) {
     if (tensors.length === 0) throw expected('TensorDataset: tensors', 'at least one tensor', tensors)
     for (const t of tensors) {
       if (!(t instanceof Tensor)) throw expected('TensorDataset: tensors', 'tensors', t)
@@ -47,7 +50,7 @@ export class TensorDataset implements Dataset<Tensor[]> {
   }
 
   /** Rows of every tensor. */
-  batch(indices: Int32Array<ArrayBuffer>): Tensor[] {
+  batch(indices: Int32Array<ArrayBuffer>): Rows<Tensors> {
     if (!(indices instanceof Int32Array)) throw expected('TensorDataset.batch: indices', 'an Int32Array', indices)
     return this.tensors.map((t) => {
       const { recorder } = t.device
@@ -55,6 +58,6 @@ export class TensorDataset implements Dataset<Tensor[]> {
       const rows = gather(t, at)
       at.dispose()
       return rows
-    })
+    }) as Rows<Tensors>
   }
 }

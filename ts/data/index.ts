@@ -2,5 +2,5 @@
 
 import '../ops/methods.ts'
 
-export { type Dataset, TensorDataset } from './dataset.ts'
+export { type Dataset, type Rows, TensorDataset } from './dataset.ts'
 export { DataLoader, type DataLoaderOptions } from './loader.ts'

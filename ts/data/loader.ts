@@ -30,7 +30,7 @@ export interface DataLoaderOptions {
  * import { data, randn } from 'tilegrad'
  * const set = new data.TensorDataset(randn([100, 8]), randn([100, 1]))
  * const loader = new data.DataLoader(set, { batchSize: 32, shuffle: true, seed: 1 })
- * for await (const [x, y] of loader) console.log(x!.shape[0], y!.shape[0]) // 32 32, three times, then 4 4
+ * for await (const [x, y] of loader) console.log(x.shape[0], y.shape[0]) // 32 32, three times, then 4 4
  * ```
  */
 export class DataLoader<Batch> implements AsyncIterable<Batch> {

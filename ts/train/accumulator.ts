@@ -196,22 +196,26 @@ export class GradientAccumulator {
    * console.log(await count.item()) // 8
    * ```
    */
-  window<A extends readonly unknown[]>(microBatches: readonly A[], fn: (...microBatch: A) => Parts): StepResult {
+  window<const MicroBatches extends readonly (readonly unknown[])[]>(
+    microBatches: MicroBatches,
+    // What it takes is inferred from the list alone: rows of a loader are no tuples, and may be given to a function of two.
+    fn: (...microBatch: MicroBatches[number]) => Parts,
+  ): StepResult {
     const given: unknown = microBatches
     if (!Array.isArray(given) || given.length === 0 || !given.every(Array.isArray))
       throw expected('GradientAccumulator.window: microBatches', 'a list of lists of arguments', given)
     if (typeof fn !== 'function') throw expected('GradientAccumulator.window: fn', 'a function', fn)
-    if (tracing() !== null) return this.#window(microBatches, fn)
+    const each = fn
+    if (tracing() !== null) return this.#window(microBatches, each)
     let compiled = this.#windows.get(fn)
     if (compiled === undefined) {
-      const all = (batches: readonly (readonly unknown[])[]): StepResult =>
-        this.#window(batches, fn as unknown as (...microBatch: readonly unknown[]) => Parts)
+      const all = (batches: readonly (readonly unknown[])[]): StepResult => this.#window(batches, each)
       this.#windows.set(fn, (compiled = compile(all, { name: `window of ${fn.name || 'anonymous'}` })))
     }
     return compiled(microBatches)
   }
 
-  #window<A extends readonly unknown[]>(microBatches: readonly A[], fn: (...microBatch: A) => Parts): StepResult {
+  #window(microBatches: readonly (readonly unknown[])[], fn: (...microBatch: readonly unknown[]) => Parts): StepResult {
     if (this.#count.tensor !== null) {
       throw new TilegradError(
         'ERR_ARGUMENT',

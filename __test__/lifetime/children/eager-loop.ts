@@ -54,7 +54,7 @@ const resident: number[] = []
 async function epoch(): Promise<void> {
   for await (const [input, target] of loader) {
     optimizer.zeroGrad()
-    const loss = nn.crossEntropy(model.forward(input!), target!)
+    const loss = nn.crossEntropy(model.forward(input), target)
     loss.backward()
     optimizer.step()
   }
