@@ -20,7 +20,8 @@ export interface ClipGradNormOptions {
   readonly normType?: number
   /**
    * Whether a norm that is not finite is an error (`ERR_ARGUMENT`). Nobody waits for the norm, so the error is that of the next read
-   * of the norm or of a gradient, and a step with such gradients is not applied. Default false: gradients become NaN.
+   * of the norm or of a gradient, and a step with such gradients is not applied. Default false, as in PyTorch: a norm of NaN
+   * makes all gradients NaN; an infinite one makes them 0, and NaN where they are infinite.
    */
   readonly errorIfNonFinite?: boolean
 }
@@ -31,7 +32,7 @@ export interface ClipGradNormOptions {
  * @param parameters those whose gradients count; the ones without a gradient do not
  * @param maxNorm the limit; `Infinity` for the norm alone
  * @returns the norm before, of rank 0; reading it is up to the caller
- * @throws `ERR_DEVICE_MISMATCH`, `ERR_DTYPE` when the gradients differ in these
+ * @throws `ERR_DEVICE_MISMATCH`, `ERR_DTYPE` when the gradients differ in these; `ERR_ARGUMENT` for a limit or a norm that is none
  *
  * @example
  * ```ts
