@@ -1,3 +1,8 @@
+/**
+ * The interpreter's elementwise kernels, program by program, against formulas in f64 and known values. What every device has to
+ * give is in `__test__/ops`; here is what is the interpreter's own: f64, its special functions, IEEE where JavaScript differs.
+ */
+
 import test from 'ava'
 
 import type { OpcodeName } from '../../ts/program/opcodes.ts'

@@ -1,3 +1,8 @@
+/**
+ * The interpreter's products against the plain loop, to the bit: blocks, transposed operands, the one order of the sum over K,
+ * and that blocking pays.
+ */
+
 import test from 'ava'
 
 import { type Matrix, gemm } from '../../ts/backend/js/gemm.ts'

@@ -1,3 +1,8 @@
+/**
+ * The interpreter's optimiser steps over slabs against formulas and published values, and the changes in place beside them.
+ * Optimisers as users see them are in `__test__/optim`.
+ */
+
 import test from 'ava'
 
 import { type Evaluated, type Given, evaluate, numbers, result } from '../helpers/evaluate.ts'

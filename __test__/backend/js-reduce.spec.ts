@@ -1,3 +1,8 @@
+/**
+ * The interpreter's reductions, softmax and cross-entropy against their definitions: sums in f64 rounded once, empty and
+ * infinite operands, targets that are no class.
+ */
+
 import test from 'ava'
 
 import { type Given, evaluate, numbers, result } from '../helpers/evaluate.ts'

@@ -1,3 +1,5 @@
+/** What moves elements in the interpreter: fills, casts, shapes and indices, empty ones and those out of range included. */
+
 import test from 'ava'
 
 import type { Dtype } from '../../ts/dtype.ts'

@@ -1,3 +1,5 @@
+/** The interpreter as a device: slots, streams, plans, shared memory and poison. Its kernels have files of their own. */
+
 import test from 'ava'
 
 import { JsBackend } from '../../ts/backend/js/device.ts'

@@ -1,3 +1,5 @@
+/** The threads of a `cpu` device end with it. Counted where the operating system counts them: on Linux. */
+
 import { readdirSync } from 'node:fs'
 import { setTimeout as after } from 'node:timers/promises'
 

@@ -1,3 +1,5 @@
+/** How `pickDevice` times its contestants, with racers made up: turns, medians, and who is out. No time is measured. */
+
 import test from 'ava'
 
 import { type Racer, median, race } from '../../ts/profile/race.ts'

@@ -1,3 +1,5 @@
+/** The decoder of the `js` device: streams and instructions as they are written, and words that nobody should have written. */
+
 import test from 'ava'
 
 import { TilegradError } from '../../ts/errors.ts'

@@ -1,3 +1,5 @@
+/** The text of a program, which `TILEGRAD_DEBUG` and errors show. */
+
 import test from 'ava'
 
 import { decode, readStream } from '../../ts/program/decode.ts'

@@ -1,3 +1,6 @@
+//! The parts of batch normalisation against formulas in f64: layouts, masks, thread counts, a mean far from 0, and known
+//! running statistics.
+
 use super::*;
 use crate::cpu::{Cpu, Isa, Pool};
 use crate::program::op::Channels;

@@ -1,3 +1,6 @@
+//! Norms of rows and their gradients against formulas in f64, and the bits that threads, other rows and the choice of
+//! gradients must not change.
+
 use super::*;
 use crate::cpu::{Cpu, Isa, Pool};
 use crate::program::op::{NormKind, NormRows};

@@ -1,3 +1,5 @@
+//! Optimiser steps against their formulas in f64 and known values; gates, segments in any order, any number of threads.
+
 use super::*;
 use crate::cpu::{Isa, Pool};
 use crate::program::op::{Adam, Ema, Rmsprop, Sgd};

@@ -1,3 +1,5 @@
+//! The parts of batch normalisation against the `cpu` kernels; texts through naga, without a GPU.
+
 use super::super::Target;
 use super::super::canary::{Arena, bits, floats, kernel, words};
 use super::super::shader::Aligned;

@@ -1,3 +1,6 @@
+//! Elementwise chains against `cpu`: every operation, broadcasting, fused against instruction by instruction; texts of random
+//! programs through naga, without a GPU.
+
 use super::super::prepare_fused;
 use super::super::shader::Aligned;
 use super::super::testing::{Lab, Outcome, Settings, operand, validate};

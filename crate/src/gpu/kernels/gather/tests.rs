@@ -1,3 +1,5 @@
+//! Taking and adding slices as `cpu` does, in every form to the bit; what a bad index reports and leaves alone; texts.
+
 use super::super::Check;
 use super::super::canary::{Arena, kernel, prepare, words};
 use super::super::testing::{Lab, Settings, operand, validate};

@@ -1,3 +1,5 @@
+//! Cross-entropy and its gradient against `cpu`: ignored and bad targets, nothing to count; texts through naga.
+
 use super::super::Check;
 use super::super::shader::Aligned;
 use super::super::testing::{Lab, Outcome, Settings, operand, validate};

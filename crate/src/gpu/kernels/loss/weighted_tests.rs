@@ -1,3 +1,5 @@
+//! The same for class weights and label smoothing, which have shaders of their own.
+
 use super::super::Check;
 use super::super::canary::{Arena, bits, floats, kernel, prepare, words};
 use super::super::testing::{Lab, Settings, operand, validate};

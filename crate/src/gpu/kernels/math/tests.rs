@@ -1,3 +1,5 @@
+//! The functions of shaders: texts and literals without a GPU, values against the `cpu` functions that they are written after.
+
 use super::*;
 use crate::cpu::activation::{self as cpu_activation, Activation};
 use crate::cpu::{Isa, math as cpu};

@@ -1,3 +1,5 @@
+//! Norms of rows and their gradients against `cpu`, the bits that other rows and places must not change, and texts through naga.
+
 use super::super::canary::{Arena, bits, floats, kernel, prepare, words};
 use super::super::shader::Call;
 use super::super::testing::{Lab, Settings, operand, validate};

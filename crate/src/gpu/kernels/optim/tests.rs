@@ -1,3 +1,5 @@
+//! Optimiser steps against `cpu`, also two hundred of them; gates, how gradients are bound, slabs above the binding limit; texts.
+
 use super::super::canary::{Arena, bits, floats, kernel, prepare, words};
 use super::super::shader::Word;
 use super::super::testing::{Lab, Settings, operand, validate};

@@ -1,3 +1,5 @@
+//! Reductions against `cpu`: integers, special values, ties, the bits that other rows and appended zeros must not change; texts.
+
 use super::super::shader::Aligned;
 use super::super::testing::{Lab, Settings, operand, validate};
 use super::*;

@@ -1,3 +1,5 @@
+//! Running sums and products against `cpu`, the bits that other rows and what follows must not change; texts through naga.
+
 use super::super::canary::{Arena, floats, kernel, prepare, words};
 use super::super::testing::{Lab, Settings, operand, validate};
 use super::*;

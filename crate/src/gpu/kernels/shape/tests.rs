@@ -1,3 +1,5 @@
+//! What moves elements, against `cpu`: windows of large operands, targets inside a slab; texts through naga.
+
 use super::super::canary::{Arena, bits, floats, kernel, prepare, words};
 use super::super::testing::{Lab, Settings, operand, validate};
 use crate::cpu::{Cpu, Isa, Pool, shape as cpu};

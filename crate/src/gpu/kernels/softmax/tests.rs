@@ -1,3 +1,5 @@
+//! Softmax, its logarithm and their gradients against `cpu`, special values, the bits that other rows must not change; texts.
+
 use super::super::shader::Aligned;
 use super::super::testing::{Lab, Settings, operand, validate};
 use super::*;

@@ -1,3 +1,5 @@
+//! The largest elements against `cpu`: order, ties, NaN, a line alone and among others; texts through naga.
+
 use super::super::canary::{Arena, kernel, prepare, words};
 use super::super::testing::{Lab, Settings, operand, validate};
 use super::*;
