@@ -28,8 +28,8 @@ export interface DeviceOptions {
    */
   readonly memoryLimit?: number
   /**
-   * `false` runs every instruction by itself instead of fusing chains. Results are the same bits, on `gpu` as far as its
-   * driver contracts no operations. Default `true`.
+   * `false` runs every instruction by itself instead of fusing chains. Results are the same bits. Default
+   * `true`.
    */
   readonly fuse?: boolean
   /** Whether `gpu` may be an adapter that computes on the processor, such as lavapipe: for tests. Default `false`. */

@@ -2,23 +2,12 @@
 
 import type { ExecutionContext } from 'ava'
 
-import { type CompileStats, type Device, Tensor, compile } from '../../ts/index.ts'
-import { near, values } from './values.ts'
+import { type CompileStats, Tensor, compile } from '../../ts/index.ts'
+import { values } from './values.ts'
 
-/** What the driver of a GPU may change of chains that are put together another way, relative to the largest number. */
-const CONTRACTION = 1e-5
-
-/** Asserts that two tensors hold the same bits, on `gpu` the same numbers but for what its driver may contract. */
-export async function agree(
-  t: ExecutionContext,
-  device: Device,
-  actual: Tensor,
-  expected: Tensor,
-  what: string,
-): Promise<void> {
-  const [a, b] = [await values(actual), await values(expected)]
-  if (device.kind === 'gpu') near(t, a, b, CONTRACTION, what)
-  else t.deepEqual(a, b, what)
+/** Asserts that two tensors hold the same bits. */
+export async function agree(t: ExecutionContext, actual: Tensor, expected: Tensor, what: string): Promise<void> {
+  t.deepEqual(await values(actual), await values(expected), what)
 }
 
 /** Results as plain numbers: tensors are read, arrays and objects of them walked through. */

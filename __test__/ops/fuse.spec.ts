@@ -146,6 +146,38 @@ for (const [title, run] of Object.entries(CHAINS)) {
   })
 }
 
+/** Functions that compilers know laws of: √x·√x = |x|, 1 ÷ (1 ÷ x) = x, x − x = 0, none of which holds of rounded numbers. */
+const LAWFUL: Readonly<Record<string, (x: Tensor) => Tensor>> = {
+  neg: (x) => x.neg(),
+  abs: (x) => x.abs(),
+  square: (x) => x.square(),
+  sqrt: (x) => x.sqrt(),
+  rsqrt: (x) => x.rsqrt(),
+  reciprocal: (x) => x.reciprocal(),
+  exp: (x) => x.exp(),
+  log: (x) => x.log(),
+  erf: (x) => x.erf(),
+  whole: (x) => x.clip(-1e9, 1e9).cast('i32').cast('f32'),
+  third: (x) => x.div(3),
+  thrice: (x) => x.mul(3),
+  shift: (x) => x.add(0.1),
+  twice: (x) => x.add(x),
+  nothing: (x) => x.sub(x.relu()),
+  one: (x) => x.relu().div(x.relu()),
+  either: (x) => where(x.greater(0), x, x.neg()),
+}
+
+onDevices('what compilers could simplify has the bits of one after the other', async (t, { kind }) => {
+  const special = [0, -0, NaN, Infinity, -Infinity, 1e-42, -1e-20, 1e20, 3e38, -3e38, 16_777_217, 2 ** 31]
+  for (const [name, first] of Object.entries(LAWFUL)) {
+    const run: Run = (device) => {
+      const x = tensor([...special, ...random('f32', [500]).values], { device })
+      return Object.values(LAWFUL).map((second) => second(first(x)))
+    }
+    t.is(await difference(kind, run), null, name)
+  }
+})
+
 const UNARY = [
   'neg',
   'abs',
@@ -161,6 +193,12 @@ const UNARY = [
   'expm1',
   'sign',
   'elu',
+  'sqrt',
+  'rsqrt',
+  'reciprocal',
+  'log',
+  'log1p',
+  'silu',
 ] as const
 const BINARY = ['add', 'sub', 'mul', 'maximum', 'minimum', 'div'] as const
 

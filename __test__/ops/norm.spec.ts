@@ -117,10 +117,7 @@ onDevices('inside a compiled function they give the same, with all gradients', a
     for (let run = 0; run < 2; run++) {
       const got = [await compiled(x).data()]
       for (const p of layer.parameters()) got.push(await p.grad!.data())
-      for (const [i, part] of got.entries()) {
-        if (device.kind === 'gpu') t.true(near(part, [...eager[i]!]))
-        else t.is(differentBits(part, eager[i]!), null)
-      }
+      for (const [i, part] of got.entries()) t.is(differentBits(part, eager[i]!), null)
     }
   }
 })

@@ -32,8 +32,8 @@ function together(device: Device, make: (parameters: Parameter[]) => optim.Optim
   const turn = async (t: ExecutionContext): Promise<void> => {
     const x = tensor(random([3], { seed: turns++ }), { device, dtype: 'f32' })
     const [loss, expected] = [a.compiled(x), b.step(x)]
-    await agree(t, device, loss, expected, `loss of step ${turns}`)
-    await agree(t, device, a.w, b.w, `parameters after step ${turns}`)
+    await agree(t, loss, expected, `loss of step ${turns}`)
+    await agree(t, a.w, b.w, `parameters after step ${turns}`)
   }
   return { all: [a, b], compiled: a.compiled, turn }
 }
@@ -312,9 +312,9 @@ onDevices('batch sizes in turn train one model', async (t, device) => {
       { device },
     )
     const [loss, expected] = [compiled(x, y), b.step(x, y)]
-    await agree(t, device, loss, expected, `loss of step ${i}`)
+    await agree(t, loss, expected, `loss of step ${i}`)
     for (const [j, p] of a.model.parameters().entries())
-      await agree(t, device, p, b.model.parameters()[j]!, `parameter ${j} after step ${i}`)
+      await agree(t, p, b.model.parameters()[j]!, `parameter ${j} after step ${i}`)
   }
   t.is(compiled.stats().recordings, 4)
   t.is(compiled.stats().signatures.length, 4)

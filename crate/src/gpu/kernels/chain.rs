@@ -4,7 +4,8 @@
 //! The text holds the instructions, the types, and per operand which dimensions it has; sizes, the batch among them, are
 //! words of the run. Dimensions that all operands walk alike are merged first, so most chains need no index arithmetic.
 //!
-//! Results of sums and products are hidden from the compiler: fused chains have the bits of their instructions one by one.
+//! Every float that an instruction makes is hidden from the compiler, which sees none of them come from another: so fused
+//! chains have the bits of their instructions one by one. Mesa alone would turn √x·√x into |x| and 1 ÷ (1 ÷ x) into x.
 
 use std::fmt::Write as _;
 
@@ -282,7 +283,11 @@ fn element(chain: &Chain, scalars: &Scalars) -> Result<String> {
                 _ => return Err(internal("an operand that is not there")),
             };
         }
-        let _ = writeln!(text, "let y{i} = {};", expression(op, &operands, scalars)?);
+        let made = expression(op, &operands, scalars)?;
+        // What is copied is as hidden as it was.
+        let is_copy = matches!(op.op, ElementOp::Full { .. } | ElementOp::Expand);
+        let made = if op.dtype == Dtype::F32 && !is_copy { format!("math_hide({made})") } else { made };
+        let _ = writeln!(text, "let y{i} = {made};");
     }
     text.push_str("return Results(");
     for output in &chain.outputs {
@@ -348,12 +353,10 @@ fn cast(from: Dtype, to: Dtype, x: &str) -> String {
 fn unary_expression(op: UnaryOp, dtype: Dtype, x: &str) -> Result<String> {
     let float = dtype == Dtype::F32;
     Ok(match op {
-        UnaryOp::Neg if float => format!("math_hide(-{x})"),
         UnaryOp::Neg => format!("(-{x})"),
         UnaryOp::Abs => format!("abs({x})"),
         UnaryOp::Sign if float => format!("math_sign({x})"),
         UnaryOp::Sign => format!("sign({x})"),
-        UnaryOp::Square if float => format!("math_hide({x} * {x})"),
         UnaryOp::Square => format!("({x} * {x})"),
         UnaryOp::LogicalNot => format!("(!{x})"),
         _ if !float => return Err(internal("a function of floats on another type")),
@@ -373,15 +376,14 @@ fn unary_expression(op: UnaryOp, dtype: Dtype, x: &str) -> Result<String> {
 
 fn binary_expression(op: BinaryOp, dtype: Dtype, a: &str, b: &str) -> Result<String> {
     let float = dtype == Dtype::F32;
-    // x − x is NaN for an infinite x, unless a compiler sees that both are the same.
-    let left = if float && a == b { format!("math_twin({a})") } else { a.to_owned() };
-    let arithmetic =
-        |sign: &str| if float { format!("math_hide({left} {sign} {b})") } else { format!("({a} {sign} {b})") };
+    // x − x is NaN for an infinite x and 0 ÷ 0 is, unless a compiler sees that both are the same.
+    let left = if float { format!("math_twin({a})") } else { a.to_owned() };
+    let arithmetic = |left: &str, sign: &str| format!("({left} {sign} {b})");
     Ok(match op {
-        BinaryOp::Add => arithmetic("+"),
-        BinaryOp::Sub => arithmetic("-"),
-        BinaryOp::Mul => arithmetic("*"),
-        BinaryOp::Div => arithmetic("/"),
+        BinaryOp::Add => arithmetic(a, "+"),
+        BinaryOp::Sub => arithmetic(&left, "-"),
+        BinaryOp::Mul => arithmetic(a, "*"),
+        BinaryOp::Div => arithmetic(&left, "/"),
         BinaryOp::Pow if float => format!("math_pow({a}, {b})"),
         BinaryOp::Pow => return Err(internal("pow of another type than f32")),
         BinaryOp::Maximum if float => format!("math_maximum({a}, {b})"),

@@ -89,7 +89,9 @@ impl Columns<'_> {
         }
         b.value("rows", self.rows);
         b.value("cols", self.cols / lanes);
-        let derivative = |dy: &str, saved: &str| activation_grad(self.activation.function(), dy, saved);
+        // Hidden: what is summed is what is stored, not a product that is fused with the sum.
+        let derivative =
+            |dy: &str, saved: &str| format!("math_hide({})", activation_grad(self.activation.function(), dy, saved));
         let value = match (self.saved, vectors) {
             (None, _) => "dy(at)".to_owned(),
             (Some(_), false) => derivative("dy(at)", "saved(at)"),

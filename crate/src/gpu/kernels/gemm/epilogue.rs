@@ -108,7 +108,8 @@ impl Epilogue<'_> {
     /// Declares a chain; the statements that store what it makes of `y` at `i`.
     fn follow(after: &After, aligned: Aligned, b: &mut Builder) -> Result<String> {
         inline(&after.chain, Some(after.input), true, aligned, b)?;
-        let mut text = "let made = chain_four(i, bitcast<vec4<u32>>(y));\n".to_owned();
+        // As if it came from memory: nothing of the chain is computed together with what made it.
+        let mut text = "let made = chain_four(i, bitcast<vec4<u32>>(y) | vec4<u32>(math_zero()));\n".to_owned();
         for (position, output) in after.chain.outputs.iter().enumerate() {
             if output.in_place_of == Some(after.input) {
                 let _ = writeln!(text, "c_set(i, made.o{position});");

@@ -41,11 +41,12 @@ pub(super) fn backward(kernel: &Kernel, log: bool, axes: Middle, target: Target)
         b: Some(y),
         out: Some(dx),
         has_top: false,
-        term: if log { "a" } else { "a * b" },
+        // Mesa would take products out of a sum of four, to fuse them into it, in some forms and not in others.
+        term: if log { "a" } else { "hidden(a * b)" },
         also: "",
         of_term: false,
         scale: "scale = s",
-        result: if log { "a - decay(b) * scale" } else { "b * (a - V(scale))" },
+        result: if log { "a - hidden(decay(b) * scale)" } else { "b * (a - V(scale))" },
         last: "",
     };
     run(&work, axes, target)

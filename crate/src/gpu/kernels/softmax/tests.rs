@@ -174,20 +174,27 @@ fn neither_other_rows_nor_places_nor_appended_nothing_change_a_bit() {
     let Some(mut lab) = Lab::open() else { return };
     for class in CLASSES {
         for (count, longer, inner) in
-            [(4, 30, 1), (32, 252, 1), (252, 9000, 1), (9000, 20_000, 1), (10, 300, 3), (20, 40, 4)]
+            [(4, 30, 1), (28, 40, 1), (32, 252, 1), (252, 9000, 1), (9000, 20_000, 1), (10, 300, 3), (20, 40, 4)]
         {
-            let rows = 9;
-            let x = floats(rows * count * inner, 3);
-            let mut soft = |outer, count, x: &[f32], shift| {
-                let axes = Middle { outer, count, inner };
-                run(&mut lab, class, &kernel(false, false, axes, shift), &[x])
-            };
-            let all = soft(rows, count, &x, 0);
-            let all = &all[(rows - 1) * count * inner..];
-            let mut last = x[(rows - 1) * count * inner..].to_vec();
-            assert_eq!(all, soft(1, count, &last, 1));
-            last.resize(longer * inner, f32::NEG_INFINITY);
-            assert_eq!(all, &soft(1, longer, &last, 0)[..count * inner]);
+            for (grad, log) in CASES {
+                let rows = 9;
+                let x = floats(rows * count * inner, 3);
+                let axes = |outer, count| Middle { outer, count, inner };
+                let y = if grad { on_cpu(false, log, axes(rows, count), &x, &[]) } else { Vec::new() };
+                let mut made = |outer, count, x: &[f32], y: &[f32], shift| {
+                    run(&mut lab, class, &kernel(grad, log, axes(outer, count), shift), &[x, y])
+                };
+                let all = made(rows, count, &x, &y, 0);
+                let last_of = |list: &[f32]| list[(rows - 1) * count * inner..].to_vec();
+                let all = last_of(&all);
+                let (mut x, mut y) = (last_of(&x), if grad { last_of(&y) } else { y });
+                assert_eq!(all, made(1, count, &x, &y, 1));
+                // Nothing: −∞ before the softmax, 0 or its logarithm behind, no gradient.
+                x.resize(longer * inner, if grad { 0.0 } else { f32::NEG_INFINITY });
+                y.resize(longer * inner, if log { f32::NEG_INFINITY } else { 0.0 });
+                let longer = made(1, longer, &x, if grad { &y } else { &[] }, 0);
+                assert_eq!(all, &longer[..count * inner], "{class:?} {grad} {log} {count} {inner}");
+            }
         }
     }
 }

@@ -30,7 +30,8 @@ pub(in super::super) struct Work<'a> {
     pub(in super::super) out: Option<&'a Operand>,
     /// Whether the largest of `a` is needed, as `top`. Then rows are filled up with −∞, otherwise with 0.
     pub(in super::super) has_top: bool,
-    /// What is summed over the row, of `a` and `b`; `decay` is eˣ for x ≤ 0.
+    /// What is summed over the row, of `a` and `b`; `decay` is eˣ for x ≤ 0, and `hidden` is for products that are added to
+    /// something, which some forms would fuse with it.
     pub(in super::super) term: &'static str,
     /// What is summed beside it, as `also_sum`, of `a`, its position `i` and the `end` of the row, rows being whole; empty for
     /// nothing. It may use `top`.
@@ -139,11 +140,13 @@ alias S = {known};
 var<private> top: S;
 var<private> scale: S;
 fn decay(v: V) -> V {{ return {}; }}
+fn hidden(v: V) -> V {{ return {}; }}
 fn log_of(v: S) -> S {{ return {}; }}
 fn higher(a: V, b: V) -> V {{ return select(a, b, b > a); }}
 fn term(a: V, b: V) -> V {{ return {term}; }}
 ",
             each("math_decay", "V"),
+            each("math_hide", "V"),
             each("math_log", "S")
         );
         if !self.also.is_empty() {
