@@ -96,11 +96,24 @@ export function expected(what: string, wanted: string, actual: unknown): Tilegra
   return new TilegradError('ERR_ARGUMENT', `${what} must be ${wanted}, not ${show(actual)}`)
 }
 
+/** The names that some options have, all of them: a list that the type checker keeps complete. */
+export type Names<Options> = Readonly<Record<keyof Options, true>>
+
 /**
  * Throws `ERR_ARGUMENT` unless options come as an object. Other libraries take the same things by position
  * (`sum(x, 1, true)`, `zeros(shape, dtype)`): read as an object, those would say nothing and be ignored.
+ *
+ * @param names where a misspelt one, such as `weight_decay`, would train another model than the one that was meant
  */
-export function checkOptions(op: string, options: unknown): void {
+export function checkOptions(op: string, options: unknown, names?: Readonly<Record<string, true>>): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw expected(`${op}: options`, 'an object', options)
+  if (names === undefined) return
+  for (const name of Object.keys(options)) {
+    if (Object.hasOwn(names, name)) continue
+    throw new TilegradError(
+      'ERR_ARGUMENT',
+      `${op}: there is no option ${show(name)}; there are ${Object.keys(names).join(', ')}`,
+    )
+  }
 }

@@ -4,7 +4,26 @@
  */
 
 import { inspect } from 'node:util'
-import { type Device, type ErrorCode, type Tensor, TilegradError, embedding, nn, optim, scope, tensor, train, zeros } from '../../ts/index.ts' // prettier-ignore
+import {
+  type Device,
+  type ErrorCode,
+  type Tensor,
+  TilegradError,
+  batchNorm,
+  data,
+  dropout,
+  embedding,
+  groupNorm,
+  layerNorm,
+  nn,
+  optim,
+  rmsNorm,
+  scaledDotProductAttention,
+  scope,
+  tensor,
+  train,
+  zeros,
+} from '../../ts/index.ts'
 import { onDevices, open } from '../helpers/devices.ts'
 
 type Misuse = readonly [ErrorCode, RegExp, (device: Device) => unknown]
@@ -175,6 +194,60 @@ for (const [topic, misuses] of Object.entries({
     }
     t.is(await f(device, 2).add(1).sum().item(), 2)
   })
+
+/** Names of other libraries, which read as nothing would train something else than what was meant. */
+const MISSPELT: Readonly<Record<string, (device: Device, options: object) => unknown>> = {
+  Linear: (d, options) => new nn.Linear(2, 2, any({ device: d, ...options })),
+  BatchNorm: (d, options) => new nn.BatchNorm(2, any({ device: d, ...options })),
+  LayerNorm: (d, options) => new nn.LayerNorm(2, any({ device: d, ...options })),
+  GroupNorm: (d, options) => new nn.GroupNorm(1, 2, any({ device: d, ...options })),
+  RMSNorm: (d, options) => new nn.RMSNorm(2, any({ device: d, ...options })),
+  Embedding: (d, options) => new nn.Embedding(2, 2, any({ device: d, ...options })),
+  Perceptron: (d, options) => new nn.Perceptron(2, 2, any({ device: d, ...options })),
+  'Perceptron.learn': (d, options) =>
+    new nn.Perceptron(2, 2, { device: d }).learn(f(d, 1, 2), f(d, 1, 2), any(options)),
+  MultiHeadAttention: (d, options) => attend(d, options),
+  scaledDotProductAttention: (d, options) =>
+    scaledDotProductAttention(f(d, 2, 2), f(d, 2, 2), f(d, 2, 2), any(options)),
+  batchNorm: (d, options) => batchNorm(f(d, 2, 2), any({ training: true, ...options })),
+  layerNorm: (d, options) => layerNorm(f(d, 2, 2), any({ normalizedShape: 2, ...options })),
+  groupNorm: (d, options) => groupNorm(f(d, 2, 2), any({ groups: 1, ...options })),
+  rmsNorm: (d, options) => rmsNorm(f(d, 2, 2), any({ normalizedShape: 2, ...options })),
+  dropout: (d, options) => dropout(f(d, 2, 2), any(options)),
+  embedding: (d, options) => embedding(i(d, 2), f(d, 2, 2), any(options)),
+  crossEntropy: (d, options) => nn.crossEntropy(f(d, 2, 2), [0, 1], any(options)),
+  nll: (d, options) => nn.nll(f(d, 2, 2), [0, 1], any(options)),
+  mse: (d, options) => nn.mse(f(d, 2), f(d, 2), any(options)),
+  mae: (d, options) => nn.mae(f(d, 2), f(d, 2), any(options)),
+  huber: (d, options) => nn.huber(f(d, 2), f(d, 2), any(options)),
+  bceWithLogits: (d, options) => nn.bceWithLogits(f(d, 2), f(d, 2), any(options)),
+  SGD: (d, options) => new optim.SGD(new nn.Linear(1, 1, { device: d }).parameters(), any({ lr: 1, ...options })),
+  Adam: (d, options) => new optim.Adam(new nn.Linear(1, 1, { device: d }).parameters(), any(options)),
+  AdamW: (d, options) => new optim.AdamW(new nn.Linear(1, 1, { device: d }).parameters(), any(options)),
+  RMSprop: (d, options) => new optim.RMSprop(new nn.Linear(1, 1, { device: d }).parameters(), any(options)),
+  'AdamW: group': (d, options) =>
+    new optim.AdamW([any({ params: new nn.Linear(1, 1, { device: d }).parameters(), ...options })]),
+  EMA: (d, options) => new optim.EMA(new nn.Linear(1, 1, { device: d }), any(options)),
+  clipGradNorm: (d, options) => optim.clipGradNorm(new nn.Linear(1, 1, { device: d }).parameters(), 1, any(options)),
+  noDecayOnBiasAndNorm: (d, options) => optim.noDecayOnBiasAndNorm(new nn.Linear(1, 1, { device: d }), any(options)),
+  GradientAccumulator: (d, options) => accumulator(d, options),
+  DataLoader: (d, options) => new data.DataLoader(new data.TensorDataset(f(d, 2)), any(options)),
+  updateBatchNorm: (d, options) => train.updateBatchNorm(new nn.Sequential(new nn.Linear(1, 1, { device: d })), [], any(options)), // prettier-ignore
+}
+
+onDevices('an option that there is not is refused with the names of those that there are', async (t, device) => {
+  for (const [name, call] of Object.entries(MISSPELT)) {
+    await t.notThrowsAsync(async () => call(device, {}), name)
+    const error = await t.throwsAsync(
+      async () => call(device, { weight_decay: 0 }),
+      { instanceOf: TilegradError },
+      name,
+    )
+    t.is(error.code, 'ERR_ARGUMENT')
+    t.true(error.message.startsWith(`${name}: there is no option 'weight_decay'; there are `), error.message)
+  }
+  t.throws(() => nn.crossEntropy(f(device, 2, 2), [0, 1], any({ toString: 1 })), { message: /no option 'toString'/ })
+})
 
 onDevices('settings of a BatchNorm that are changed are looked at when they are used', async (t, device) => {
   const x = tensor([[1], [3]], { device })

@@ -5,7 +5,7 @@
  */
 
 import type { Device } from '../device.ts'
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { Philox, SITES, splitSeed } from '../random.ts'
 import { Tensor } from '../tensor.ts'
 import type { Dataset } from './dataset.ts'
@@ -21,6 +21,8 @@ export interface DataLoaderOptions {
   /** Leave out a last batch that is not full. Default false. */
   readonly dropLast?: boolean
 }
+
+const OPTIONS: Names<DataLoaderOptions> = { batchSize: true, shuffle: true, seed: true, dropLast: true }
 
 /**
  * Iterates over a data set in batches: `for await (const [x, y] of loader)`. Each loop is the next epoch.
@@ -46,7 +48,7 @@ export class DataLoader<Batch> implements AsyncIterable<Batch> {
     if (typeof dataset?.batch !== 'function' || !Number.isInteger(dataset.length)) {
       throw expected('DataLoader: dataset', 'a Dataset with length and batch()', dataset)
     }
-    checkOptions('DataLoader', options)
+    checkOptions('DataLoader', options, OPTIONS)
     const { batchSize = 1, shuffle = false, seed = 0, dropLast = false } = options
     if (!Number.isInteger(batchSize) || batchSize < 1)
       throw expected('DataLoader: batchSize', 'a whole number ≥ 1', batchSize)

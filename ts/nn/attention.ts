@@ -1,6 +1,6 @@
 /** Attention with several heads, as a layer: projections around `scaledDotProductAttention`. */
 
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { checkTensor, sharedDevice } from '../ops/apply.ts'
 import { type AttentionMasks, checkAttentionMask, scaledDotProductAttention } from '../ops/attention.ts'
 import { type CreationOptions, initUniform, zeros } from '../ops/creation.ts'
@@ -42,6 +42,16 @@ export interface MultiHeadMasks extends AttentionMasks {
 
 const OP = 'MultiHeadAttention'
 
+const OPTIONS: Names<MultiHeadAttentionOptions> = {
+  dropout: true,
+  bias: true,
+  kdim: true,
+  vdim: true,
+  dtype: true,
+  device: true,
+}
+const MASKS: Names<MultiHeadMasks> = { mask: true, causal: true, segmentIds: true, keyMask: true }
+
 /**
  * Projects queries, keys and values, lets each of `numHeads` parts attend by itself, joins them and projects again.
  * Batches come first: `[B, T, embedDim]`, or `[T, embedDim]` for one sequence.
@@ -77,7 +87,7 @@ export class MultiHeadAttention extends Module {
    */
   constructor(embedDim: number, numHeads: number, options: MultiHeadAttentionOptions = {}) {
     super()
-    checkOptions(OP, options)
+    checkOptions(OP, options, OPTIONS)
     const { dropout = 0, bias = true, kdim = embedDim, vdim = embedDim, ...creation } = options
     for (const [name, size] of Object.entries({ embedDim, numHeads, kdim, vdim })) {
       if (!Number.isInteger(size) || size < 1) throw expected(`${OP}: ${name}`, 'a whole number ≥ 1', size)
@@ -127,7 +137,7 @@ export class MultiHeadAttention extends Module {
    * @throws `ERR_SHAPE`, `ERR_DTYPE`, `ERR_DEVICE_MISMATCH` when these or the masks do not fit
    */
   attend(query: Tensor, key: Tensor, value: Tensor, masks: MultiHeadMasks = {}): Tensor {
-    checkOptions(OP, masks)
+    checkOptions(OP, masks, MASKS)
     const { keyMask, mask, ...rest } = masks
     const scores = this.#scoresShape(query, key, value)
     if (mask !== undefined) checkAttentionMask(OP, query, mask, scores)

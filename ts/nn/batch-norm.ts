@@ -3,7 +3,7 @@
  * gradients of several micro-batches are accumulated. What is computed is `ops/batch-norm.ts`.
  */
 
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import {
   type Operands,
   checkEps,
@@ -61,6 +61,20 @@ export interface BatchNormLayerOptions extends Omit<CreationOptions, 'requiresGr
   readonly axis?: number
 }
 
+const OPTIONS: Names<BatchNormLayerOptions> = {
+  eps: true,
+  momentum: true,
+  affine: true,
+  trackRunningStats: true,
+  runningVar: true,
+  accumulation: true,
+  runningUpdate: true,
+  microBatches: true,
+  axis: true,
+  dtype: true,
+  device: true,
+}
+
 /**
  * Normalises each channel over all else, as PyTorch's `BatchNorm1d` to `BatchNorm3d` do: by the statistics of the batch in
  * training, by running ones in evaluation. Those are updated in place on the device, inside compiled functions too, and
@@ -98,7 +112,7 @@ export class BatchNorm extends Module {
   /** @param numFeatures number of channels */
   constructor(numFeatures: number, options: BatchNormLayerOptions = {}) {
     super()
-    checkOptions('BatchNorm', options)
+    checkOptions('BatchNorm', options, OPTIONS)
     if (!Number.isInteger(numFeatures) || numFeatures < 0)
       throw expected('BatchNorm: numFeatures', 'a whole number ≥ 0', numFeatures)
     const {

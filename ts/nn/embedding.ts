@@ -1,6 +1,6 @@
 /** A table of learned rows, looked up by index. */
 
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { type CreationOptions, initNormal } from '../ops/creation.ts'
 import { type EmbeddingOptions, embedding, paddingRow } from '../ops/embedding.ts'
 import type { Tensor } from '../tensor.ts'
@@ -9,6 +9,8 @@ import { Parameter } from './parameter.ts'
 
 /** Options of {@link Embedding}. */
 export interface EmbeddingLayerOptions extends EmbeddingOptions, Omit<CreationOptions, 'requiresGrad'> {}
+
+const OPTIONS: Names<EmbeddingLayerOptions> = { paddingIdx: true, dtype: true, device: true }
 
 /**
  * Rows of `weight` `[num, dim]` by index: i32 `[…]` → `[…, dim]`. The rows are drawn from N(0, 1); that of the padding is 0
@@ -33,7 +35,7 @@ export class Embedding extends Module {
    */
   constructor(num: number, dim: number, options: EmbeddingLayerOptions = {}) {
     super()
-    checkOptions('Embedding', options)
+    checkOptions('Embedding', options, OPTIONS)
     for (const [name, size] of Object.entries({ num, dim })) {
       if (!Number.isInteger(size) || size < 0) throw expected(`Embedding: ${name}`, 'a whole number ≥ 0', size)
     }

@@ -1,6 +1,6 @@
 /** The layer y = act(xW + b), fused. */
 
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { type ActivationName, checkActivation } from '../ops/activation.ts'
 import { type CreationOptions, initUniform, zeros } from '../ops/creation.ts'
 import { linear } from '../ops/linear.ts'
@@ -20,6 +20,8 @@ export interface LinearLayerOptions extends Omit<CreationOptions, 'requiresGrad'
    */
   readonly init?: 'kaimingUniform' | 'glorotUniform'
 }
+
+const OPTIONS: Names<LinearLayerOptions> = { bias: true, activation: true, init: true, dtype: true, device: true }
 
 /**
  * A fully connected layer. `weight` is `[in, out]` (PyTorch's is the transpose), `bias` is `[out]`.
@@ -42,7 +44,7 @@ export class Linear extends Module {
    */
   constructor(inFeatures: number, outFeatures: number, options: LinearLayerOptions = {}) {
     super()
-    checkOptions('Linear', options)
+    checkOptions('Linear', options, OPTIONS)
     for (const [name, size] of Object.entries({ inFeatures, outFeatures })) {
       if (!Number.isInteger(size) || size < 0) throw expected(`Linear: ${name}`, 'a whole number ≥ 0', size)
     }

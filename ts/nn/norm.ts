@@ -4,7 +4,7 @@
  * Linear they are not. Weights start as ones, biases as zeros; names of parameters are PyTorch's.
  */
 
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { checkTensor } from '../ops/apply.ts'
 import { type CreationOptions, ones, zeros } from '../ops/creation.ts'
 import {
@@ -47,6 +47,16 @@ export interface RMSNormLayerOptions extends Omit<CreationOptions, 'requiresGrad
   readonly elementwiseAffine?: boolean
 }
 
+const LAYER_NORM: Names<LayerNormLayerOptions> = {
+  eps: true,
+  elementwiseAffine: true,
+  bias: true,
+  dtype: true,
+  device: true,
+}
+const GROUP_NORM: Names<GroupNormLayerOptions> = { eps: true, affine: true, dtype: true, device: true }
+const RMS_NORM: Names<RMSNormLayerOptions> = { eps: true, elementwiseAffine: true, dtype: true, device: true }
+
 /**
  * (x − mean)/√(variance + eps) · weight + bias over the trailing axes of `normalizedShape`.
  *
@@ -68,7 +78,7 @@ export class LayerNorm extends Module {
   /** @param normalizedShape sizes of the trailing axes that are normalised together; a number is the last axis alone */
   constructor(normalizedShape: number | Shape, options: LayerNormLayerOptions = {}) {
     super()
-    checkOptions('LayerNorm', options)
+    checkOptions('LayerNorm', options, LAYER_NORM)
     const { eps = 1e-5, elementwiseAffine = true, bias = true, ...creation } = options
     this.normalizedShape = checkNormalizedShape('LayerNorm', normalizedShape)
     this.eps = checkEps('LayerNorm', eps)
@@ -110,7 +120,7 @@ export class GroupNorm extends Module {
    */
   constructor(numGroups: number, numChannels: number, options: GroupNormLayerOptions = {}) {
     super()
-    checkOptions('GroupNorm', options)
+    checkOptions('GroupNorm', options, GROUP_NORM)
     const { eps = 1e-5, affine = true, ...creation } = options
     checkGroups('GroupNorm', numGroups)
     if (!Number.isInteger(numChannels) || numChannels < 0)
@@ -158,7 +168,7 @@ export class RMSNorm extends Module {
   /** @param normalizedShape sizes of the trailing axes that are normalised together; a number is the last axis alone */
   constructor(normalizedShape: number | Shape, options: RMSNormLayerOptions = {}) {
     super()
-    checkOptions('RMSNorm', options)
+    checkOptions('RMSNorm', options, RMS_NORM)
     const { eps = null, elementwiseAffine = true, ...creation } = options
     this.normalizedShape = checkNormalizedShape('RMSNorm', normalizedShape)
     this.eps = eps === null ? null : checkEps('RMSNorm', eps)

@@ -6,7 +6,7 @@
  * stands behind the real keys changes no bit of a real result.
  */
 
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import type { RandomSite } from '../random-site.ts'
 import { scope } from '../scope.ts'
 import { broadcastShapes, broadcastsTo, showShape } from '../shape.ts'
@@ -78,7 +78,7 @@ export interface AttentionOptions extends AttentionMasks {
  */
 export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const shape = scoresShape(q, k, v)
-  checkOptions(OP, options)
+  checkOptions(OP, options, OPTIONS)
   const { scale = 1 / Math.sqrt(Math.max(1, q.shape.at(-1)!)), dropout: p = 0, site } = options
   if (!Number.isFinite(scale)) throw expected(`${OP}: scale`, 'a finite number', scale)
   checkProbability(`${OP}: dropout`, p)
@@ -108,6 +108,15 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
 }
 
 const OP = 'scaledDotProductAttention'
+
+const OPTIONS: Names<AttentionOptions> = {
+  mask: true,
+  causal: true,
+  segmentIds: true,
+  scale: true,
+  dropout: true,
+  site: true,
+}
 
 /** `[…, Tq, Tk]`. */
 function scoresShape(q: Tensor, k: Tensor, v: Tensor): number[] {

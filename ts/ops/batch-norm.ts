@@ -3,7 +3,7 @@
  * rule, and how statistics are brought together stand in `batch-statistics.ts`; the layer is `nn/batch-norm.ts`.
  */
 
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { normalizeAxis, numel, sameShape, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkSameDtype, checkTensor, sharedDevice } from './apply.ts'
@@ -46,6 +46,19 @@ export interface BatchNormOptions {
   readonly axis?: number
 }
 
+const OPTIONS: Names<BatchNormOptions> = {
+  weight: true,
+  bias: true,
+  runningMean: true,
+  runningVar: true,
+  training: true,
+  momentum: true,
+  eps: true,
+  estimate: true,
+  mask: true,
+  axis: true,
+}
+
 /**
  * γ(x − μ)/√(σ² + eps) + β with one μ, σ², γ and β for each channel: σ² is the biased variance. In training the statistics
  * are those of x, and gradients flow through them; otherwise those given as running ones, so that every row has the
@@ -64,7 +77,7 @@ export interface BatchNormOptions {
  * ```
  */
 export function batchNorm(x: Tensor, options: BatchNormOptions = {}): Tensor {
-  checkOptions('batchNorm', options)
+  checkOptions('batchNorm', options, OPTIONS)
   const { runningMean = null, runningVar = null, training = false, momentum = 0.1, estimate = 'unbiased' } = options
   const operands = checkOperands('batchNorm', x, options)
   if ((runningMean === null) !== (runningVar === null))

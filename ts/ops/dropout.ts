@@ -4,7 +4,7 @@
  */
 
 import { track } from '../autograd/tape.ts'
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { OPCODES } from '../program/opcodes.ts'
 import { type Drawn, RandomSite, SHARED_SITE, drawEach } from '../random-site.ts'
 import { numel } from '../shape.ts'
@@ -42,7 +42,7 @@ export interface DropoutOptions {
  */
 export function dropout(x: Tensor, options: DropoutOptions = {}): Tensor {
   checkTensor('dropout', 'x', x)
-  checkOptions('dropout', options)
+  checkOptions('dropout', options, { p: true, training: true, site: true } satisfies Names<DropoutOptions>)
   const { p = 0.5, training = true, site = SHARED_SITE } = options
   checkProbability('dropout: p', p)
   if (!(site instanceof RandomSite)) throw expected('dropout: site', 'a RandomSite', site)

@@ -1,7 +1,7 @@
 /** Looking up rows of a table by index. Forward it is `gather`; the gradient leaves out the row of the padding. */
 
 import { noGrad, track } from '../autograd/tape.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
 import { checkTensor } from './apply.ts'
@@ -36,7 +36,7 @@ export function embedding(indices: Tensor, weight: Tensor, options: EmbeddingOpt
   checkTensor('embedding', 'indices', indices)
   checkTensor('embedding', 'weight', weight)
   checkIndices('embedding', weight, indices)
-  checkOptions('embedding', options)
+  checkOptions('embedding', options, { paddingIdx: true } satisfies Names<EmbeddingOptions>)
   if (weight.shape.length !== 2)
     throw new TilegradError('ERR_SHAPE', `embedding: weight should be [num, dim], not ${showShape(weight.shape)}`)
   const padding = paddingRow('embedding', options.paddingIdx, weight.shape[0]!)

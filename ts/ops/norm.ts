@@ -8,7 +8,7 @@
  */
 
 import { recording, track } from '../autograd/tape.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import type { OutputSpec } from '../program/code.ts'
 import { checkShape, numel, sameShape, showShape, type Shape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
@@ -55,6 +55,10 @@ export interface RMSNormOptions {
   readonly eps?: number | null
 }
 
+const LAYER_NORM: Names<LayerNormOptions> = { normalizedShape: true, weight: true, bias: true, eps: true }
+const GROUP_NORM: Names<GroupNormOptions> = { groups: true, weight: true, bias: true, eps: true }
+const RMS_NORM: Names<RMSNormOptions> = { normalizedShape: true, weight: true, eps: true }
+
 /**
  * (x − mean)/√(variance + eps) · weight + bias, with mean and variance over the trailing axes of `normalizedShape`.
  *
@@ -71,7 +75,7 @@ export interface RMSNormOptions {
 export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
   const op = 'layerNorm'
   checkTensor(op, 'x', x)
-  checkOptions(op, options)
+  checkOptions(op, options, LAYER_NORM)
   const { weight = null, bias = null, eps = 1e-5 } = options
   const shape = checkTrailing(op, x, options.normalizedShape)
   const layout = rowsOf(x, shape)
@@ -95,7 +99,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
 export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   const op = 'groupNorm'
   checkTensor(op, 'x', x)
-  checkOptions(op, options)
+  checkOptions(op, options, GROUP_NORM)
   const { groups, weight = null, bias = null, eps = 1e-5 } = options
   checkGroups(op, groups)
   if (x.shape.length < 2)
@@ -122,7 +126,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
 export function rmsNorm(x: Tensor, options: RMSNormOptions): Tensor {
   const op = 'rmsNorm'
   checkTensor(op, 'x', x)
-  checkOptions(op, options)
+  checkOptions(op, options, RMS_NORM)
   const { weight = null, eps = null } = options
   const shape = checkTrailing(op, x, options.normalizedShape)
   const added = eps === null ? (x.dtype === 'f64' ? 2 ** -52 : 2 ** -23) : checkEps(op, eps)

@@ -26,6 +26,7 @@ export function adamRule(name: string, decoupled: boolean, decay: number): Rule<
   return {
     name,
     op: 'adam',
+    options: { lr: true, betas: true, eps: true, weightDecay: true, amsgrad: true },
     lr: 1e-3,
     settings({ betas = [0.9, 0.999], eps = 1e-8, weightDecay = decay, amsgrad = false }) {
       if (!Array.isArray(betas) || betas.length !== 2) throw expected(`${name}: betas`, 'two numbers', betas)

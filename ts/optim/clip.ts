@@ -4,7 +4,7 @@
  */
 
 import { noGrad } from '../autograd/tape.ts'
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { full } from '../ops/creation.ts'
 import { abs, add, clip, div, isFinite, maximum, minimum, mul, pow, sqrt } from '../ops/elementwise.ts'
@@ -50,7 +50,7 @@ export function clipGradNorm(
   maxNorm: number,
   options: ClipGradNormOptions = {},
 ): Tensor {
-  checkOptions('clipGradNorm', options)
+  checkOptions('clipGradNorm', options, { normType: true, errorIfNonFinite: true } satisfies Names<ClipGradNormOptions>)
   const { normType = 2, errorIfNonFinite = false } = options
   if (typeof maxNorm !== 'number' || !(maxNorm >= 0)) throw expected('clipGradNorm: maxNorm', 'a number ≥ 0', maxNorm)
   if (typeof normType !== 'number' || !(normType > 0))

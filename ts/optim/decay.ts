@@ -1,6 +1,6 @@
 /** Which parameters are to decay: a convention, and therefore a helper that makes groups and no default of any optimiser. */
 
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { BatchNorm } from '../nn/batch-norm.ts'
 import { Module } from '../nn/module.ts'
 import { GroupNorm, LayerNorm, RMSNorm } from '../nn/norm.ts'
@@ -46,7 +46,7 @@ export function noDecayOnBiasAndNorm(
   model: Module,
   options: NoDecayOptions = {},
 ): { params: Tensor[]; weightDecay?: number }[] {
-  checkOptions('noDecayOnBiasAndNorm', options)
+  checkOptions('noDecayOnBiasAndNorm', options, { weightDecay: true, noDecay: true } satisfies Names<NoDecayOptions>)
   if (!(model instanceof Module)) throw expected('noDecayOnBiasAndNorm: model', 'a module', model)
   const { weightDecay, noDecay = [] } = options
   if (weightDecay !== undefined) atLeastZero('noDecayOnBiasAndNorm: weightDecay', weightDecay)

@@ -3,7 +3,7 @@
  * the device and is updated there by one instruction per slab, under the same gate as the optimiser's step.
  */
 
-import { TilegradError, checkOptions, expected, show } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected, show } from '../errors.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { checkEach, hostEffect, refuseTracing, takeBack } from '../program/tracing.ts'
 import { sameShape, showShape } from '../shape.ts'
@@ -62,7 +62,7 @@ export class EMA {
 
   constructor(weights: Weights, options: EMAOptions = {}) {
     refuseTracing('making an average of weights', 'make it outside')
-    checkOptions('EMA', options)
+    checkOptions('EMA', options, { decay: true } satisfies Names<EMAOptions>)
     const { decay = 0.999 } = options
     this.#decay = typeof decay === 'function' ? decay : fraction('EMA: decay', decay)
     const list = listOf('EMA', weights)

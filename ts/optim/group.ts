@@ -3,7 +3,7 @@
  * them is a {@link Rule}; the groups know which memory it is done to, and how that is saved and restored.
  */
 
-import { type TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, type TilegradError, checkOptions, expected } from '../errors.ts'
 import type { Attribute } from '../program/code.ts'
 import type { OpcodeName } from '../program/opcodes.ts'
 import { refuseTracing, takeBack } from '../program/tracing.ts'
@@ -38,6 +38,8 @@ export interface GroupState {
 export interface Rule<Options extends GroupOptions, Settings> {
   readonly name: string
   readonly op: OpcodeName
+  /** The names of its options. */
+  readonly options: Names<Options>
   /** The learning rate where there is none in the options. */
   readonly lr: number | undefined
   /** Checks the options of a group and fills in the defaults. */
@@ -48,20 +50,28 @@ export interface Rule<Options extends GroupOptions, Settings> {
   attributes(settings: Settings, lr: Attribute): readonly Attribute[]
 }
 
+/** What groups have to know of a rule to be checked. */
+interface Named {
+  readonly name: string
+  readonly options: Readonly<Record<string, true>>
+}
+
 /** @internal Which groups an optimiser was given, with the defaults in place of what they leave out. */
 export function optionsOfGroups<Options extends GroupOptions>(
-  name: string,
+  { name, options }: Named,
   given: ParametersOrGroups<Options>,
   defaults: Options,
 ): (Options & { params: readonly Tensor[] })[] {
-  checkOptions(name, defaults)
+  checkOptions(name, defaults, options)
   if (typeof given !== 'object' || given === null || !(Symbol.iterator in given))
     throw expected(`${name}: parameters`, 'a list of parameters, such as model.parameters(), or of groups', given)
   const list: unknown[] = [...given]
   const groups = list.filter(isGroup)
   if (groups.length > 0 && groups.length < list.length)
     throw expected(`${name}: parameters`, 'a list of parameters or a list of groups, not of both', list)
-  const all = (groups.length > 0 ? groups : [{ params: list }]).map((group) => withDefaults(name, group, defaults))
+  const all = (groups.length > 0 ? groups : [{ params: list }]).map((group) =>
+    withDefaults({ name, options }, group, defaults),
+  )
   if (all.every(({ params }) => params.length === 0))
     throw expected(`${name}: parameters`, 'at least one parameter', list)
   return all
@@ -73,11 +83,11 @@ function isGroup(x: unknown): x is { params: unknown } {
 
 /** @internal One group with the defaults. An option that is `undefined` is left out. */
 export function withDefaults<Options extends GroupOptions>(
-  name: string,
+  { name, options }: Named,
   group: { readonly params: unknown },
   defaults: Options,
 ): Options & { params: readonly Tensor[] } {
-  checkOptions(`${name}: group`, group)
+  checkOptions(`${name}: group`, group, { params: true, ...options })
   const { params } = group
   const isList = typeof params === 'object' && params !== null && Symbol.iterator in params
   if (!isList && !(params instanceof Tensor)) throw expected(`${name}: params`, 'a list of parameters', params)

@@ -45,7 +45,7 @@ export abstract class Optimizer<Options extends GroupOptions = GroupOptions> {
   protected constructor(rule: Rule<Options, unknown>, given: ParametersOrGroups<Options>, defaults: Options) {
     refuseTracing('making an optimiser', 'make it outside')
     this.#rule = rule
-    const groups = optionsOfGroups(rule.name, given, defaults)
+    const groups = optionsOfGroups(rule, given, defaults)
     this.#defaults = defaults
     this.#add(groups)
   }
@@ -98,7 +98,7 @@ export abstract class Optimizer<Options extends GroupOptions = GroupOptions> {
         `${name}.addGroup: there have been ${this.#step} steps; add parameters before the first, or make another optimiser for them`,
       )
     }
-    this.#add([withDefaults(name, group, this.#defaults)])
+    this.#add([withDefaults(this.#rule, group, this.#defaults)])
   }
 
   /**

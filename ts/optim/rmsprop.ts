@@ -26,6 +26,7 @@ type Settings = Required<Omit<RMSpropOptions, 'lr'>>
 const RULE: Rule<RMSpropOptions, Settings> = {
   name: 'RMSprop',
   op: 'rmsprop',
+  options: { lr: true, alpha: true, eps: true, weightDecay: true, momentum: true, centered: true },
   lr: 1e-2,
   settings({ alpha = 0.99, eps = 1e-8, weightDecay = 0, momentum = 0, centered = false }) {
     fraction('RMSprop: alpha', alpha)

@@ -24,6 +24,7 @@ type Settings = Required<Omit<SGDOptions, 'lr'>>
 const RULE: Rule<SGDOptions, Settings> = {
   name: 'SGD',
   op: 'sgd',
+  options: { lr: true, momentum: true, dampening: true, weightDecay: true, nesterov: true },
   lr: undefined,
   settings({ momentum = 0, dampening = 0, weightDecay = 0, nesterov = false }) {
     atLeastZero('SGD: momentum', momentum)

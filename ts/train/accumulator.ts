@@ -5,7 +5,7 @@
  */
 
 import { noGrad } from '../autograd/tape.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { add, clip, greater, isFinite, logicalAnd, mul, reciprocal, where } from '../ops/elementwise.ts'
 import { checkSameDtype, sharedDevice } from '../ops/apply.ts'
 import { inWindow } from '../nn/together.ts'
@@ -56,6 +56,15 @@ export interface AccumulatorOptions {
   readonly ema?: { update(gate: { readonly ok: Tensor }): void }
 }
 
+const OPTIONS: Names<AccumulatorOptions> = {
+  clipNorm: true,
+  clipValue: true,
+  mode: true,
+  onNonFinite: true,
+  reduce: true,
+  ema: true,
+}
+
 /** What one step did, as tensors of one element: reading them is up to the caller. */
 export interface StepResult {
   /** Bool: whether parameters were changed. False when nothing was counted or a gradient was not finite. */
@@ -98,7 +107,7 @@ export class GradientAccumulator {
   constructor(optimizer: Optimizer, options: AccumulatorOptions = {}) {
     if (typeof optimizer?.step !== 'function')
       throw expected('GradientAccumulator: optimizer', 'an optimiser', optimizer)
-    checkOptions('GradientAccumulator', options)
+    checkOptions('GradientAccumulator', options, OPTIONS)
     const { clipNorm, clipValue, mode = 'exact', onNonFinite = 'skip', reduce, ema } = options
     if (clipNorm !== undefined) positive('clipNorm', clipNorm)
     if (clipValue !== undefined) positive('clipValue', clipValue)

@@ -4,7 +4,7 @@
  */
 
 import { noGrad } from '../autograd/tape.ts'
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { BatchNorm } from '../nn/batch-norm.ts'
 import { Module } from '../nn/module.ts'
 import { refuseTracing } from '../program/tracing.ts'
@@ -43,7 +43,7 @@ export async function updateBatchNorm<Batch>(
   const given: unknown = loader
   if (typeof given !== 'object' || given === null || !(Symbol.asyncIterator in given || Symbol.iterator in given))
     throw expected('updateBatchNorm: loader', 'a loader or a list of batches', given)
-  checkOptions('updateBatchNorm', options)
+  checkOptions('updateBatchNorm', options, { forward: true } satisfies Names<UpdateBatchNormOptions<Batch>>)
   const { forward = (batch: Batch): unknown => model.forward(firstOf(batch)) } = options
   const modules = [...descendants(model)]
   const layers = modules.filter((module) => module instanceof BatchNorm && module.running_mean !== null) as BatchNorm[]

@@ -4,13 +4,13 @@
  * is looked at here, before it is uploaded.
  */
 
-import { TilegradError, expected } from '../../errors.ts'
+import { type Names, TilegradError, expected } from '../../errors.ts'
 import { type Shape, sameShape, showShape } from '../../shape.ts'
 import { Tensor } from '../../tensor.ts'
 import { checkSameDtype, checkTensor, sharedDevice } from '../apply.ts'
 import { type TensorData, tensor } from '../creation.ts'
 import { where } from '../elementwise.ts'
-import { type LossOptions, type Mask, type Reduction } from './reduction.ts'
+import { LOSS_OPTIONS, type LossOptions, type Mask, type Reduction } from './reduction.ts'
 
 /** Options of losses whose targets are classes. */
 export interface ClassLossOptions<R extends Reduction = Reduction> extends LossOptions<R> {
@@ -19,6 +19,9 @@ export interface ClassLossOptions<R extends Reduction = Reduction> extends LossO
   /** `[C]`, the dtype of the scores: what each class weighs; no gradient flows through it. Default: all weigh 1. */
   readonly weight?: Tensor
 }
+
+/** The options of such losses. */
+export const CLASS_LOSS_OPTIONS: Names<ClassLossOptions> = { ...LOSS_OPTIONS, ignoreIndex: true, weight: true }
 
 /** A loss of scores `[…, C]` under examination. */
 export interface ClassLoss {

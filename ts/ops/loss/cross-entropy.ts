@@ -5,7 +5,7 @@
  */
 
 import { recording, track } from '../../autograd/tape.ts'
-import { TilegradError, expected } from '../../errors.ts'
+import { type Names, TilegradError, expected } from '../../errors.ts'
 import { scope } from '../../scope.ts'
 import { sameShape, showShape } from '../../shape.ts'
 import { Tensor } from '../../tensor.ts'
@@ -18,6 +18,7 @@ import { sum } from '../reduce.ts'
 import { reshape } from '../shape.ts'
 import { logSoftmax } from '../softmax.ts'
 import {
+  CLASS_LOSS_OPTIONS,
   type ClassLoss,
   type ClassLossOptions,
   checkIndices,
@@ -44,6 +45,8 @@ export interface CrossEntropyOptions<R extends Reduction = Reduction> extends Cl
   /** How much of a target is spread evenly over all C classes, from 0 (default) to 1: ε/C to each. */
   readonly labelSmoothing?: number
 }
+
+const OPTIONS: Names<CrossEntropyOptions> = { ...CLASS_LOSS_OPTIONS, labelSmoothing: true }
 
 /** What the fused instructions get besides tensors. */
 interface Rule {
@@ -82,7 +85,7 @@ export function crossEntropy<R extends Reduction = 'mean'>(
   options: CrossEntropyOptions<R> = {},
 ): Reduced<R> {
   const op = 'crossEntropy'
-  checkLossOptions(op, options)
+  checkLossOptions(op, options, OPTIONS)
   const { labelSmoothing = 0 } = options
   if (typeof labelSmoothing !== 'number' || !(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw expected(`${op}: labelSmoothing`, 'a number from 0 to 1', labelSmoothing)

@@ -13,6 +13,7 @@ import { positions } from '../positions.ts'
 import { sum } from '../reduce.ts'
 import { reshape } from '../shape.ts'
 import {
+  CLASS_LOSS_OPTIONS,
   type ClassLoss,
   type ClassLossOptions,
   checkIndices,
@@ -47,7 +48,7 @@ export function nll<R extends Reduction = 'mean'>(
   options: ClassLossOptions<R> = {},
 ): Reduced<R> {
   const op = 'nll'
-  checkLossOptions(op, options)
+  checkLossOptions(op, options, CLASS_LOSS_OPTIONS)
   checkTensor(op, 'logProbabilities', logProbabilities)
   checkDtypeClass(op, 'float', logProbabilities.dtype)
   const { device, dtype, shape } = logProbabilities

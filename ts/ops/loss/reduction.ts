@@ -4,7 +4,7 @@
  * here.
  */
 
-import { TilegradError, checkOptions, expected } from '../../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../../errors.ts'
 import { type Shape, broadcastShapes, numel, sameShape, showShape } from '../../shape.ts'
 import { Tensor } from '../../tensor.ts'
 import { checkTensor, sharedDevice } from '../apply.ts'
@@ -59,9 +59,16 @@ export type Reduced<R extends Reduction> = R extends 'parts' ? Parts : Tensor
 const REDUCTIONS: readonly unknown[] = ['mean', 'sum', 'none', 'parts']
 const POLICIES: readonly unknown[] = ['zero', 'nan', 'throw']
 
-/** Throws `ERR_ARGUMENT` for options that no loss knows the values of. Before anything is recorded. */
-export function checkLossOptions(op: string, options: LossOptions): void {
-  checkOptions(op, options)
+/** The options of all losses; those of one are these and its own. */
+export const LOSS_OPTIONS: Names<LossOptions> = { reduction: true, mask: true, emptyMask: true }
+
+/** Throws `ERR_ARGUMENT` for options that the loss does not know, or not with these values. Before anything is recorded. */
+export function checkLossOptions(
+  op: string,
+  options: LossOptions,
+  names: Readonly<Record<string, true>> = LOSS_OPTIONS,
+): void {
+  checkOptions(op, options, names)
   const { reduction = 'mean', emptyMask = 'zero' } = options
   if (!REDUCTIONS.includes(reduction)) throw expected(`${op}: reduction`, "'mean', 'sum', 'none' or 'parts'", reduction)
   if (!POLICIES.includes(emptyMask)) throw expected(`${op}: emptyMask`, "'zero', 'nan' or 'throw'", emptyMask)

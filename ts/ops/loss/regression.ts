@@ -3,12 +3,13 @@
  * elementwise operations, which devices run as one; none has an instruction of its own.
  */
 
-import { expected } from '../../errors.ts'
+import { type Names, expected } from '../../errors.ts'
 import { scope } from '../../scope.ts'
 import type { Tensor } from '../../tensor.ts'
 import { checkDtypeClass, checkSameDtype, checkTensor } from '../apply.ts'
 import { abs, clip, mul, square, sub, where } from '../elementwise.ts'
 import {
+  LOSS_OPTIONS,
   type LossName,
   type LossOptions,
   type Reduced,
@@ -26,6 +27,8 @@ export interface HuberOptions<R extends Reduction = Reduction> extends LossOptio
   /** The error up to which the loss is quadratic; above 0. Default 1. */
   readonly delta?: number
 }
+
+const HUBER: Names<HuberOptions> = { ...LOSS_OPTIONS, delta: true }
 
 /**
  * Mean squared error (ŷ − y)²; the mean divides by the number of elements, so its gradient is 2(ŷ − y)/n.
@@ -91,10 +94,10 @@ export function huber<R extends Reduction = 'mean'>(
   target: Tensor,
   options: HuberOptions<R> = {},
 ): Reduced<R> {
-  checkLossOptions('huber', options)
-  const { delta = 1 } = options
+  checkLossOptions('huber', options, HUBER)
+  const { delta = 1, ...rest } = options
   if (!(Number.isFinite(delta) && delta > 0)) throw expected('huber: delta', 'a finite number > 0', delta)
-  return ofErrors('huber', prediction, target, options, (error) => {
+  return ofErrors('huber', prediction, target, rest, (error) => {
     // With c the error held within ±delta, c·(e − ½c) is both branches, and its slope is c everywhere: no corner to miss.
     const held = clip(error, -delta, delta)
     return mul(held, sub(error, mul(held, 0.5)))
