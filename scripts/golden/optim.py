@@ -1,4 +1,5 @@
-"""Golden cases of the optimisers, of clipping and of schedules, from torch.optim and torch.nn.utils in f64: fifty steps each."""
+"""Golden cases of the optimisers, of clipping, of averages of weights and of schedules, from torch.optim and
+torch.nn.utils in f64: fifty steps each."""
 
 import math
 import warnings
@@ -32,7 +33,9 @@ def optimiser(call, title, clip=None, **options):
     seen = []
     for gradient in gradients:
         p.grad = torch.tensor(gradient)
-        if clip is not None:
+        if clip is not None and "limit" in clip:
+            torch.nn.utils.clip_grad_value_([p], clip["limit"])
+        elif clip is not None:
             torch.nn.utils.clip_grad_norm_([p], clip["maxNorm"], norm_type=clip["normType"])
         one.step()
         seen.append(p.detach().clone())
@@ -46,6 +49,29 @@ def optimiser(call, title, clip=None, **options):
             {"options": given, **({"clip": clip} if clip is not None else {})},
         )
     )
+
+
+def average(title, average_of, **options):
+    """Fifty steps of SGD on one parameter, with its average after the first and after the last."""
+    start, gradients = uniform(rng, (7,)), uniform(rng, (STEPS, 7))
+    model = torch.nn.Module()
+    model.p = torch.nn.Parameter(torch.tensor(start))
+    one = torch.optim.SGD([model.p], lr=0.1)
+    averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=average_of)
+    seen = []
+    for gradient in gradients:
+        model.p.grad = torch.tensor(gradient)
+        one.step()
+        averaged.update_parameters(model)
+        seen.append(averaged.module.p.detach().clone())
+    cases.append(
+        case(title, "ema", {"start": start, "gradients": gradients}, {"first": seen[0], "last": seen[-1]}, options)
+    )
+
+
+def decayed(decay):
+    """An average of which `decay(n)` stays at update n; PyTorch counts in a tensor, whose quotients would be of f32."""
+    return lambda old, new, n: decay(int(n)) * old + (1 - decay(int(n))) * new
 
 
 def schedule(title, make, name, *settings):
@@ -88,6 +114,15 @@ for centered in (False, True):
             momentum=momentum,
             centered=centered,
         )
+# Drawn last, so that the numbers of the others stay.
+optimiser("sgd", "values clipped", clip={"limit": 0.7}, lr=0.1)
+optimiser("sgd", "values clipped to 0", clip={"limit": 0}, lr=0.1, momentum=0.9, weightDecay=0.1)
+optimiser("adam", "values clipped, decay", clip={"limit": 1.25}, lr=0.02, weightDecay=0.1)
+for decay in (0, 0.25, 0.9, 0.999):
+    average(f"average, decay {decay}", decayed(lambda n: decay), decay=decay)
+average("average, decay that rises", decayed(lambda n: min(0.95, (1 + n) / (10 + n))), rising=[0.95, 10])
+# What PyTorch does when nobody says: the mean of all.
+average("average of all", None, mean=True)
 
 lr_scheduler = torch.optim.lr_scheduler
 schedule("constant", lambda one: lr_scheduler.LambdaLR(one, lambda s: 1.0), "constant")
