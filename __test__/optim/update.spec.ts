@@ -1,6 +1,6 @@
 /** The updates of all optimisers: documented values, and fifty steps beside the formulas in f64. */
 
-import { type Device, type Dtype, Parameter, optim, tensor } from '../../ts/index.ts'
+import { type Device, type Dtype, Parameter, type Tensor, compile, optim, tensor } from '../../ts/index.ts'
 import { onDevices } from '../helpers/devices.ts'
 import { near, random, values } from '../helpers/values.ts'
 import { type Adam, type Reference, type Rmsprop, type Sgd, adam, adamw, reference, rmsprop, sgd } from './reference.ts'
@@ -245,3 +245,45 @@ onDevices(
     }
   },
 )
+
+const UNDECAYED: readonly (readonly [string, (p: Tensor, weightDecay: number) => optim.Optimizer])[] = [
+  ['SGD', (p, weightDecay) => new optim.SGD([p], { lr: 0.5, weightDecay })],
+  ['SGD, momentum', (p, weightDecay) => new optim.SGD([p], { lr: 0.5, momentum: 0.5, dampening: 0.25, weightDecay })],
+  ['SGD, Nesterov', (p, weightDecay) => new optim.SGD([p], { lr: 0.5, momentum: 0.5, nesterov: true, weightDecay })],
+  ['Adam', (p, weightDecay) => new optim.Adam([p], { lr: 0.5, weightDecay })],
+  ['Adam, amsgrad', (p, weightDecay) => new optim.Adam([p], { lr: 0.5, amsgrad: true, weightDecay })],
+  ['AdamW', (p, weightDecay) => new optim.AdamW([p], { lr: 0.5, weightDecay })],
+  ...[false, true].flatMap((centered) =>
+    [0, 0.5].map((momentum): [string, (p: Tensor, weightDecay: number) => optim.Optimizer] => [
+      `RMSprop, momentum ${momentum}${centered ? ', centered' : ''}`,
+      (p, weightDecay) => new optim.RMSprop([p], { lr: 0.5, momentum, centered, weightDecay }),
+    ]),
+  ),
+]
+
+for (const [name, make] of UNDECAYED) {
+  onDevices(`${name}: without a decay nothing of a parameter gets into its gradient`, async (t, device) => {
+    const run = async (start: readonly number[], decay: number, compiled: boolean) => {
+      const p = new Parameter(start.slice(), { device })
+      const optimizer = make(p, decay)
+      const body = (g: Tensor): void => {
+        p.grad = g.mul(1)
+        optimizer.step()
+      }
+      const step = compiled ? compile(body) : body
+      for (let s = 0; s < 3; s++) step(tensor([1, -2, 0.5, 3, -1].slice(0, start.length), { device }))
+      const { arrays } = (await optimizer.stateDict()).groups[0]!.parameters[0]!
+      return { values: await values(p), state: Object.values(arrays).flatMap((x) => [...x]) }
+    }
+    for (const compiled of [false, true]) {
+      const { values, state } = await run([Infinity, -Infinity, 2, NaN, -3], 0, compiled)
+      const finite = await run([1, 1, 2, 1, -3], 0, compiled)
+      t.deepEqual([values[0], values[1], values[3]], [Infinity, -Infinity, NaN])
+      t.deepEqual([values[2], values[4]], [finite.values[2], finite.values[4]])
+      t.deepEqual(state, finite.state)
+      t.true(state.every(Number.isFinite))
+      // With one an infinite parameter has an infinite gradient: from ∞ that leaves nothing.
+      if (name === 'SGD') t.true(Number.isNaN((await run([Infinity], 0.5, compiled)).values[0]))
+    }
+  })
+}

@@ -39,14 +39,19 @@ function segments({ inputs, list }: Call, first: number, update: (segment: Segme
   })
 }
 
+/** The gradient with its decay. Without one an infinite parameter must not make it NaN. */
+function decayed(g: number, decay: number, p: number): number {
+  return decay === 0 ? g : g + decay * p
+}
+
 /** g += wd·p; buf = t = 1 ? g : μ·buf + (1 − dampening)·g; d = nesterov ? g + μ·buf : buf; p −= lr·d. */
 function sgd(call: Call): void {
   const p = call.inputs[0]!.data
-  const velocity = call.inputs[1]?.data
   const [lr, momentum, dampening, decay, nesterov] = call.attributes as [number, number, number, number, number]
+  const velocity = momentum === 0 ? undefined : call.inputs[1]?.data
   segments(call, 2, ({ gradient, offset, step }, scale) => {
     for (let i = 0, at = offset; i < gradient.length; i++, at++) {
-      const g = gradient[i]! * scale + decay * p[at]!
+      const g = decayed(gradient[i]! * scale, decay, p[at]!)
       let d = g
       if (velocity !== undefined) {
         const v = step === 1 ? g : momentum * velocity[at]! + (1 - dampening) * g
@@ -72,7 +77,7 @@ function adam(call: Call): void {
     const rate = lr / -Math.expm1(step * Math.log(beta1))
     const root = Math.sqrt(-Math.expm1(step * Math.log(beta2)))
     for (let i = 0, at = offset; i < gradient.length; i++, at++) {
-      const g = gradient[i]! * scale + (coupled === 0 ? 0 : coupled * p[at]!)
+      const g = decayed(gradient[i]! * scale, coupled, p[at]!)
       const first = beta1 * m[at]! + (1 - beta1) * g
       let second = beta2 * v[at]! + (1 - beta2) * g * g
       m[at] = first
@@ -97,7 +102,7 @@ function rmsprop(call: Call): void {
   const [lr, alpha, eps, decay, momentum] = call.attributes as [number, number, number, number, number]
   segments(call, 4, ({ gradient, offset }, scale) => {
     for (let i = 0, at = offset; i < gradient.length; i++, at++) {
-      const g = gradient[i]! * scale + decay * p[at]!
+      const g = decayed(gradient[i]! * scale, decay, p[at]!)
       let spread = alpha * v[at]! + (1 - alpha) * g * g
       v[at] = spread
       if (mean !== undefined) {

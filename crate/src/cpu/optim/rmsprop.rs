@@ -72,10 +72,11 @@ struct Step {
 }
 
 impl Step {
-    /// The gradient with its decay; its square goes into the average.
+    /// The gradient with its decay; its square goes into the average. Without one an infinite parameter must not make it NaN.
     #[inline(always)]
-    fn gradient<const FMA: bool>(&self, g: f32, p: f32, v: &mut f32) -> f32 {
-        let g = math::madd::<FMA>(self.decay, p, g * self.scale);
+    fn gradient<const FMA: bool, const DECAYED: bool>(&self, g: f32, p: f32, v: &mut f32) -> f32 {
+        let scaled = g * self.scale;
+        let g = if DECAYED { math::madd::<FMA>(self.decay, p, scaled) } else { scaled };
         *v = math::madd::<FMA>(self.alpha, *v, self.new * g * g);
         g
     }
@@ -108,31 +109,47 @@ impl Step {
 
 #[inline(always)]
 fn descend<const FMA: bool>(step: &Step, g: &[f32], p: &mut [f32], v: &mut [f32], a: &mut [f32], b: &mut [f32]) {
+    if step.decay == 0.0 {
+        descend_of::<FMA, false>(step, g, p, v, a, b);
+    } else {
+        descend_of::<FMA, true>(step, g, p, v, a, b);
+    }
+}
+
+#[inline(always)]
+fn descend_of<const FMA: bool, const DECAYED: bool>(
+    step: &Step,
+    g: &[f32],
+    p: &mut [f32],
+    v: &mut [f32],
+    a: &mut [f32],
+    b: &mut [f32],
+) {
     let elements = g.iter().zip(p).zip(v);
     match (step.centered, step.moving) {
         (false, false) => {
             for ((&g, p), v) in elements {
-                let g = step.gradient::<FMA>(g, *p, v);
+                let g = step.gradient::<FMA, DECAYED>(g, *p, v);
                 step.apply::<FMA>(p, step.direction(g, *v));
             }
         }
         (true, false) => {
             for (((&g, p), v), a) in elements.zip(a) {
-                let g = step.gradient::<FMA>(g, *p, v);
+                let g = step.gradient::<FMA, DECAYED>(g, *p, v);
                 let spread = step.spread::<FMA>(g, *v, a);
                 step.apply::<FMA>(p, step.direction(g, spread));
             }
         }
         (false, true) => {
             for (((&g, p), v), b) in elements.zip(b) {
-                let g = step.gradient::<FMA>(g, *p, v);
+                let g = step.gradient::<FMA, DECAYED>(g, *p, v);
                 let direction = step.moved::<FMA>(step.direction(g, *v), b);
                 step.apply::<FMA>(p, direction);
             }
         }
         (true, true) => {
             for ((((&g, p), v), a), b) in elements.zip(a).zip(b) {
-                let g = step.gradient::<FMA>(g, *p, v);
+                let g = step.gradient::<FMA, DECAYED>(g, *p, v);
                 let spread = step.spread::<FMA>(g, *v, a);
                 let direction = step.moved::<FMA>(step.direction(g, spread), b);
                 step.apply::<FMA>(p, direction);

@@ -71,20 +71,51 @@ struct SgdStep {
     started: bool,
 }
 
+impl SgdStep {
+    /// The scaled gradient with its decay. Without one an infinite parameter must not make it NaN.
+    #[inline(always)]
+    fn gradient<const FMA: bool, const DECAYED: bool>(&self, g: f32, p: f32) -> f32 {
+        let g = g * self.scale;
+        if DECAYED { math::madd::<FMA>(self.decay, p, g) } else { g }
+    }
+}
+
 #[inline(always)]
 fn descend<const FMA: bool>(step: &SgdStep, g: &[f32], p: &mut [f32]) {
-    let &SgdStep { scale, decay, rate, .. } = step;
+    if step.decay == 0.0 {
+        descend_of::<FMA, false>(step, g, p);
+    } else {
+        descend_of::<FMA, true>(step, g, p);
+    }
+}
+
+#[inline(always)]
+fn descend_of<const FMA: bool, const DECAYED: bool>(step: &SgdStep, g: &[f32], p: &mut [f32]) {
     for (&g, p) in g.iter().zip(p) {
-        let g = math::madd::<FMA>(decay, *p, g * scale);
-        *p = math::madd::<FMA>(-rate, g, *p);
+        let g = step.gradient::<FMA, DECAYED>(g, *p);
+        *p = math::madd::<FMA>(-step.rate, g, *p);
     }
 }
 
 #[inline(always)]
 fn descend_with_momentum<const FMA: bool>(step: &SgdStep, g: &[f32], p: &mut [f32], b: &mut [f32]) {
-    let &SgdStep { scale, decay, rate, momentum, old, new, nesterov, started } = step;
+    if step.decay == 0.0 {
+        descend_with_momentum_of::<FMA, false>(step, g, p, b);
+    } else {
+        descend_with_momentum_of::<FMA, true>(step, g, p, b);
+    }
+}
+
+#[inline(always)]
+fn descend_with_momentum_of<const FMA: bool, const DECAYED: bool>(
+    step: &SgdStep,
+    g: &[f32],
+    p: &mut [f32],
+    b: &mut [f32],
+) {
+    let &SgdStep { rate, momentum, old, new, nesterov, started, .. } = step;
     for ((&g, p), b) in g.iter().zip(p).zip(b) {
-        let g = math::madd::<FMA>(decay, *p, g * scale);
+        let g = step.gradient::<FMA, DECAYED>(g, *p);
         let before = if started { *b } else { 0.0 };
         *b = math::madd::<FMA>(old, before, new * g);
         let direction = if nesterov { math::madd::<FMA>(momentum, *b, g) } else { *b };
