@@ -2,6 +2,9 @@
 //! into strips; one task sums one block of one strip into a row of partial results. Where channels lie side by side
 //! (`inner` = 1) a block is a few rows, added four at a time into one sum per channel; otherwise it is a run of positions,
 //! added up for one channel after the other in 32 lanes and a tree.
+//!
+//! The mean of a block is rounded, and where it is large beside the deviations that is more than these can bear: a block
+//! keeps how far its elements are from the rounded mean on average, its *drift*, and takes that out of its M2.
 
 use std::ops::Range;
 
@@ -41,8 +44,8 @@ struct Unit<'a> {
     mask: Option<&'a [u32]>,
 }
 
-/// Sums a unit.
-type Sum<'a> = dyn Fn(Unit, [&mut [f32]; 2]) + Sync + 'a;
+/// Sums a unit, to so many partial results of each channel.
+type Sum<'a, const PARTS: usize> = dyn Fn(Unit, [&mut [f32]; PARTS]) + Sync + 'a;
 
 /// Joins the partial results of some channels.
 type Join<'a> = dyn Fn(Range<usize>, &[f32], [&mut [f32]; 2]) + Sync + 'a;
@@ -67,11 +70,19 @@ impl Cut {
         block * self.block..((block + 1) * self.block).min(self.of.positions())
     }
 
-    /// Two partial results for every channel and block: calls `sum` for every unit, and `join` with some channels, all
-    /// their partial results (`[block][2][channels]`) and the results for these.
-    fn run(self, cpu: &Cpu, mask: Option<&[u32]>, picoseconds: u64, results: [&mut [f32]; 2], sum: &Sum, join: &Join) {
+    /// Some partial results for every channel and block: calls `sum` for every unit, and `join` with some channels, all
+    /// their partial results (`[block][part][channels]`) and the results for these.
+    fn run<const PARTS: usize>(
+        self,
+        cpu: &Cpu,
+        mask: Option<&[u32]>,
+        picoseconds: u64,
+        results: [&mut [f32]; 2],
+        sum: &Sum<PARTS>,
+        join: &Join,
+    ) {
         let Self { of, blocks, strip, strips, .. } = self;
-        let row = 2 * of.channels;
+        let row = PARTS * of.channels;
         with_floats(blocks * row, |partials| {
             let shared = Shared::new(partials);
             let units = blocks * strips;
@@ -85,7 +96,7 @@ impl Cut {
                         // SAFETY: every unit has another block or other channels.
                         unsafe { shared.part(at + channels.start..at + channels.end) }
                     };
-                    let results = [part(0), part(1)];
+                    let results = std::array::from_fn(part);
                     let positions = (positions.start, positions.end);
                     sum(Unit { of, positions, channels: (channels.start, channels.end), mask }, results);
                 }
@@ -123,7 +134,7 @@ pub fn statistics(cpu: &Cpu, of: Channels, x: &[f32], mask: Option<&[u32]>, mean
             *counted = count_of(cut.positions(block)) as f32;
         }
         let counts = &*counts;
-        let sum = |unit: Unit, [mean, m2]: [&mut [f32]; 2]| {
+        let sum = |unit: Unit, [mean, m2, drift]: [&mut [f32]; 3]| {
             crate::dispatch!(
                 cpu.isa,
                 block_statistics(
@@ -131,7 +142,8 @@ pub fn statistics(cpu: &Cpu, of: Channels, x: &[f32], mask: Option<&[u32]>, mean
                     count: f32 = counts[unit.positions.0 / cut.block],
                     x: &[f32] = x,
                     mean: &mut [f32] = mean,
-                    m2: &mut [f32] = m2
+                    m2: &mut [f32] = m2,
+                    drift: &mut [f32] = drift
                 )
             );
         };
@@ -148,7 +160,7 @@ pub fn statistics(cpu: &Cpu, of: Channels, x: &[f32], mask: Option<&[u32]>, mean
                 )
             );
         };
-        cut.run(cpu, mask, 200, [mean, m2], &sum, &join);
+        cut.run::<3>(cpu, mask, 200, [mean, m2], &sum, &join);
     });
     count
 }
@@ -191,7 +203,7 @@ pub fn grad_sums(
             )
         );
     };
-    Cut::new(of).run(cpu, mask, 300, [sums, products], &sum, &join);
+    Cut::new(of).run::<2>(cpu, mask, 300, [sums, products], &sum, &join);
 }
 
 /// The rows of a block that count.
@@ -214,10 +226,19 @@ fn row_of<'x>(unit: &Unit, x: &'x [f32], row: usize) -> &'x [f32] {
     &x[at + unit.channels.0..at + unit.channels.1]
 }
 
+/// A rounded mean, the mean of what is left of the elements without it, and M2 around the sum of both.
 #[inline(always)]
-fn block_statistics<const FMA: bool>(unit: Unit, count: f32, x: &[f32], mean: &mut [f32], m2: &mut [f32]) {
+fn block_statistics<const FMA: bool>(
+    unit: Unit,
+    count: f32,
+    x: &[f32],
+    mean: &mut [f32],
+    m2: &mut [f32],
+    drift: &mut [f32],
+) {
     mean.fill(0.0);
     m2.fill(0.0);
+    drift.fill(0.0);
     if count == 0.0 {
         return;
     }
@@ -225,10 +246,30 @@ fn block_statistics<const FMA: bool>(unit: Unit, count: f32, x: &[f32], mean: &m
         for (i, channel) in (unit.channels.0..unit.channels.1).enumerate() {
             let centre = over_run(&unit, channel, x, x, |x, _| [x, 0.0])[0] / count;
             mean[i] = centre;
-            m2[i] = over_run(&unit, channel, x, x, |x, _| [(x - centre) * (x - centre), 0.0])[0];
+            [m2[i], drift[i]] = over_run(&unit, channel, x, x, |x, _| [(x - centre) * (x - centre), x - centre]);
         }
-        return;
+    } else {
+        block_of_rows::<FMA>(unit, count, x, mean, m2, drift);
     }
+    for (m2, drift) in m2.iter_mut().zip(drift) {
+        // Where elements are infinite the mean is as well, and nothing is left of it.
+        *drift = if drift.is_finite() { *drift / count } else { 0.0 };
+        let left = *m2 - count * *drift * *drift;
+        // Rounding must not make it negative. NaN stays.
+        *m2 = if left < 0.0 { 0.0 } else { left };
+    }
+}
+
+/// Means, and sums of the deviations and of their squares, where channels lie side by side.
+#[inline(always)]
+fn block_of_rows<const FMA: bool>(
+    unit: Unit,
+    count: f32,
+    x: &[f32],
+    mean: &mut [f32],
+    m2: &mut [f32],
+    drift: &mut [f32],
+) {
     let mut rows = [0; ROWS];
     let counted = active(&unit, &mut rows);
     let (quads, rest) = rows[..counted].as_chunks::<4>();
@@ -248,14 +289,18 @@ fn block_statistics<const FMA: bool>(unit: Unit, count: f32, x: &[f32], mean: &m
     }
     for quad in quads {
         let [a, b, c, d] = quad.map(|row| row_of(&unit, x, row));
-        for (((((m2, mean), a), b), c), d) in m2.iter_mut().zip(&*mean).zip(a).zip(b).zip(c).zip(d) {
+        let places = m2.iter_mut().zip(&mut *drift).zip(&*mean);
+        for ((((((m2, drift), mean), a), b), c), d) in places.zip(a).zip(b).zip(c).zip(d) {
             let (a, b, c, d) = (a - mean, b - mean, c - mean, d - mean);
             *m2 += madd::<FMA>(a, a, b * b) + madd::<FMA>(c, c, d * d);
+            *drift += (a + b) + (c + d);
         }
     }
     for &row in rest {
-        for ((m2, mean), x) in m2.iter_mut().zip(&*mean).zip(row_of(&unit, x, row)) {
+        let places = m2.iter_mut().zip(&mut *drift).zip(&*mean);
+        for (((m2, drift), mean), x) in places.zip(row_of(&unit, x, row)) {
             *m2 = madd::<FMA>(x - mean, x - mean, *m2);
+            *drift += x - mean;
         }
     }
 }
@@ -347,7 +392,7 @@ fn over_run(unit: &Unit, channel: usize, a: &[f32], b: &[f32], terms: impl Fn(f3
     [fold(first), fold(second)]
 }
 
-/// μ = Σnᵢμᵢ/n and M2 = Σ(M2ᵢ + nᵢ(μᵢ − μ)²): Chan's merge of all blocks at once.
+/// μ = Σnᵢμᵢ/n and M2 = Σ(M2ᵢ + nᵢ(μᵢ − μ)²): Chan's merge of all blocks at once. A mean has two parts.
 #[inline(always)]
 fn join_statistics<const FMA: bool>(
     channels: Range<usize>,
@@ -357,22 +402,25 @@ fn join_statistics<const FMA: bool>(
     mean: &mut [f32],
     m2: &mut [f32],
 ) {
-    let width = partials.len() / (2 * counts.len());
+    let width = partials.len() / (3 * counts.len());
+    let parts = |block: usize| {
+        let start = 3 * width * block;
+        let part = |which: usize| &partials[start + which * width..][channels.clone()];
+        (part(0).iter().zip(part(2)), part(1))
+    };
     let (mut centre, mut spread) = ([0.0_f64; MERGED], [0.0_f64; MERGED]);
-    for (block, &count) in partials.chunks_exact(2 * width).zip(counts) {
-        for (centre, &mean) in centre.iter_mut().zip(&block[channels.clone()]) {
-            *centre += f64::from(count) * f64::from(mean);
+    for (block, &count) in counts.iter().enumerate() {
+        for (centre, (&mean, &drift)) in centre.iter_mut().zip(parts(block).0) {
+            *centre += f64::from(count) * (f64::from(mean) + f64::from(drift));
         }
     }
     for centre in &mut centre {
         *centre /= total as f64;
     }
-    for (block, &count) in partials.chunks_exact(2 * width).zip(counts) {
-        let (means, squares) = block.split_at(width);
-        for (((spread, centre), &mean), &m2) in
-            spread.iter_mut().zip(&centre).zip(&means[channels.clone()]).zip(&squares[channels.clone()])
-        {
-            let apart = f64::from(mean) - centre;
+    for (block, &count) in counts.iter().enumerate() {
+        let (means, squares) = parts(block);
+        for (((spread, centre), (&mean, &drift)), &m2) in spread.iter_mut().zip(&centre).zip(means).zip(squares) {
+            let apart = f64::from(mean) - centre + f64::from(drift);
             *spread += f64::from(m2) + f64::from(count) * (apart * apart);
         }
     }

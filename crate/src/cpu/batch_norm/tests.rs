@@ -103,6 +103,42 @@ fn a_large_mean_does_not_cancel() {
     }
 }
 
+/// Ten thousand deviations: a mean is rounded by as much as a thousandth of one.
+#[test]
+fn a_mean_far_from_0_leaves_the_spread_its_digits() {
+    for cpu in every_cpu() {
+        for of in [[4000, 33, 1], [130, 513, 1], [3, 5, 5000], [300, 4, 49]].map(channels) {
+            let some: Vec<u32> = (0..of.positions()).map(|i| u32::from(i >= 70 && i % 3 != 1)).collect();
+            for mask in [None, Some(&some[..])] {
+                let x = poisoned(of, floats(of.numel(), 1).iter().map(|x| x + 5773.5).collect(), mask);
+                let (mut mean, mut m2) = (vec![f32::NAN; of.channels], vec![f32::NAN; of.channels]);
+                statistics(&cpu, of, &x, mask, &mut mean, &mut m2);
+                for channel in 0..of.channels {
+                    let all = values(of, &x, mask, channel);
+                    let centre = all.iter().sum::<f64>() / all.len() as f64;
+                    let want: f64 = all.iter().map(|x| (x - centre).powi(2)).sum();
+                    assert!((f64::from(mean[channel]) - centre).abs() <= 6e-8 * centre);
+                    assert!((f64::from(m2[channel]) - want).abs() <= 1e-6 * want, "{of:?}: {} {want}", m2[channel]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_infinite_has_an_infinite_mean() {
+    for cpu in every_cpu() {
+        for of in [[300, 3, 1], [2, 3, 3000]].map(channels) {
+            let mut x = floats(of.numel(), 1);
+            x[of.inner] = f32::INFINITY;
+            let (mut mean, mut m2) = ([0.0; 3], [0.0; 3]);
+            statistics(&cpu, of, &x, None, &mut mean, &mut m2);
+            assert!(mean[1] == f32::INFINITY && m2[1].is_nan());
+            assert!([0, 2].into_iter().all(|channel| mean[channel].is_finite() && m2[channel].is_finite()));
+        }
+    }
+}
+
 #[test]
 fn the_gradient_follows_the_formulas() {
     for cpu in every_cpu() {

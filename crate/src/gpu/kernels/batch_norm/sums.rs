@@ -2,9 +2,11 @@
 //! channel, one after the other where channels lie side by side (its neighbours have the next channels), else [`LANES`]
 //! apart (its neighbours have the positions between). Further stages bring [`EACH`] states together, until one is left.
 //! So the order depends on the shape alone. Statistics go over their positions, or states, twice, the second time around
-//! the mean: nothing cancels.
+//! the mean: nothing cancels. The mean of a state is rounded, and where it is large beside the deviations that is more than
+//! these can bear: a state keeps a centre and how far its elements are from that on average, its *drift*.
 //!
-//! States lie in scratch memory as two planes of `[states][channels]`, and for statistics their counts, `[states]`.
+//! States lie in scratch memory as planes of `[states][channels]`: two sums, or centre, M2 and drift and then their counts,
+//! `[states]`.
 
 use super::super::shader::{Builder, Call, Memory, Type};
 use super::super::{Prepared, Target, input, output};
@@ -22,7 +24,7 @@ const LANES: usize = 64;
 /// Scratch memory of some states.
 #[derive(Clone, Copy)]
 struct States {
-    /// Both planes.
+    /// All planes.
     sums: Memory,
     counts: Memory,
     length: usize,
@@ -41,8 +43,8 @@ impl Scratch {
         Memory::Scratch { offset, words }
     }
 
-    fn states(&mut self, states: usize, channels: usize) -> States {
-        States { sums: self.take(2 * states * channels), counts: self.take(states), length: states }
+    fn states(&mut self, how: Join, states: usize, channels: usize) -> States {
+        States { sums: self.take(how.planes() * states * channels), counts: self.take(states), length: states }
     }
 }
 
@@ -128,7 +130,7 @@ pub(super) fn statistics(kernel: &Kernel, of: Channels, target: Target) -> Resul
     if layout.states() * of.channels == 0 {
         return nothing(of, mask.as_ref(), [count, mean, m2], target);
     }
-    let states = scratch.states(layout.states(), of.channels);
+    let states = scratch.states(STATISTICS, layout.states(), of.channels);
     let mut b = Builder::new(target.traits, "batch_norm_statistics").masked();
     b.operand("x", input(kernel, 0)?);
     b.buffer("sums", states.sums, Type::F32);
@@ -140,16 +142,23 @@ pub(super) fn statistics(kernel: &Kernel, of: Channels, target: Target) -> Resul
     let (place, masked) = (layout.place(), mask.is_some());
     let (total, spread) = (
         layout.each(masked, "n += 1.0; total += x(at);"),
-        layout.each(masked, "let d = x(at) - mean; spread += d * d;"),
+        layout.each(masked, "let d = x(at) - mean; spread += d * d; drift += d;"),
     );
     let main = format!(
         "{place}
-var n = 0.0; var total = 0.0; var spread = 0.0;
+var n = 0.0; var total = 0.0; var spread = 0.0; var drift = 0.0;
 {total}
 let mean = total / max(n, 1.0);
 {spread}
+drift /= max(n, 1.0);
+// Where elements are infinite the mean is as well, and nothing is left of it.
+drift = select(drift, 0.0, (bitcast<u32>(drift) & 0x7f800000u) == 0x7f800000u);
+spread -= n * drift * drift;
+// Rounding must not make it negative.
+spread = select(spread, 0.0, spread < 0.0);
 sums_set(state * p.channels + channel, mean);
 sums_set((p.states + state) * p.channels + channel, spread);
+sums_set((2u * p.states + state) * p.channels + channel, drift);
 if (channel == 0u) {{ counts_set(state, n); }}"
     );
     let mut calls = vec![layout.finish(b, &main)?];
@@ -158,7 +167,7 @@ if (channel == 0u) {{ counts_set(state, n); }}"
         b.operand("count", count);
         b.operand("first_result", &results[0]);
         b.operand("second_result", &results[1]);
-        "first_result_set(channel, a); second_result_set(channel, b);
+        "first_result_set(channel, a + c); second_result_set(channel, b);
 if (channel == 0u) { count_set(0u, n); }"
             .to_owned()
     })?;
@@ -176,7 +185,7 @@ pub(super) fn grad_sums(kernel: &Kernel, of: Channels, target: Target) -> Result
         return Ok(calls.into_iter().flatten().collect::<Vec<_>>().into());
     }
     let mut scratch = Scratch::default();
-    let states = scratch.states(layout.states(), of.channels);
+    let states = scratch.states(SUMS, layout.states(), of.channels);
     let mut b = Builder::new(target.traits, "batch_norm_grad_sums").masked();
     b.operand("dy", input(kernel, 0)?);
     b.operand("x", input(kernel, 1)?);
@@ -206,29 +215,39 @@ sums_set((p.states + state) * p.channels + channel, product);"
     Ok(Prepared { calls, scratch: scratch.words, check: None })
 }
 
-/// How states `begin` to `end` are brought together in `a` and `b`. `one(k)` is the first plane of state k, `two(k)` the
-/// second.
+/// How states `begin` to `end` are brought together in `a` and `b`, and `c`. `plane(0u, k, channel)` is the first plane of
+/// state k, and so on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Join {
     name: &'static str,
     body: &'static str,
-    /// Whether states have counts.
+    /// Whether states have a third plane and counts.
     counted: bool,
 }
 
-/// Chan's merge of all at once. Means are added up from the first one on, so that a large one costs no digits.
+impl Join {
+    fn planes(self) -> usize {
+        if self.counted { 3 } else { 2 }
+    }
+}
+
+/// Chan's merge of all at once. The first centre of something is that of all of them: what the means are apart from it is
+/// small, and stays exact.
 const STATISTICS: Join = Join {
     name: "batch_norm_join_statistics",
-    body: "let origin = one(begin, channel);
-var n = 0.0; var apart = 0.0; var b = 0.0;
+    body: "var a = 0.0;
+for (var k = begin; k < end; k++) {
+  if (counts(k) != 0.0) { a = plane(0u, k, channel); break; }
+}
+var n = 0.0; var c = 0.0; var b = 0.0;
 for (var k = begin; k < end; k++) {
   n += counts(k);
-  apart += counts(k) * (one(k, channel) - origin);
+  c += counts(k) * (plane(0u, k, channel) - a + plane(2u, k, channel));
 }
-let a = origin + apart / max(n, 1.0);
+c /= max(n, 1.0);
 for (var k = begin; k < end; k++) {
-  let d = one(k, channel) - a;
-  b += two(k, channel) + counts(k) * d * d;
+  let d = plane(0u, k, channel) - a + plane(2u, k, channel) - c;
+  b += plane(1u, k, channel) + counts(k) * d * d;
 }",
     counted: true,
 };
@@ -236,7 +255,7 @@ for (var k = begin; k < end; k++) {
 const SUMS: Join = Join {
     name: "batch_norm_join_sums",
     body: "var a = 0.0; var b = 0.0;
-for (var k = begin; k < end; k++) { a += one(k, channel); b += two(k, channel); }",
+for (var k = begin; k < end; k++) { a += plane(0u, k, channel); b += plane(1u, k, channel); }",
     counted: false,
 };
 
@@ -260,7 +279,7 @@ fn join(
         b.value("channels", channels);
         b.value("states", from.length);
         b.value("groups", groups);
-        let next = (groups > 1).then(|| scratch.states(groups, channels));
+        let next = (groups > 1).then(|| scratch.states(how, groups, channels));
         let put = if let Some(next) = next {
             b.buffer("joined", next.sums, Type::F32);
             let mut put = "joined_set(state * p.channels + channel, a);
@@ -268,15 +287,17 @@ joined_set((p.groups + state) * p.channels + channel, b);"
                 .to_owned();
             if how.counted {
                 b.buffer("joined_counts", next.counts, Type::F32);
-                put += "\nif (channel == 0u) { joined_counts_set(state, n); }";
+                put += "\njoined_set((2u * p.groups + state) * p.channels + channel, c);
+if (channel == 0u) { joined_counts_set(state, n); }";
             }
             put
         } else {
             last(&mut b)
         };
         b.item(
-            "fn one(k: u32, channel: u32) -> f32 { return sums(k * p.channels + channel); }
-fn two(k: u32, channel: u32) -> f32 { return sums((p.states + k) * p.channels + channel); }",
+            "fn plane(which: u32, k: u32, channel: u32) -> f32 {
+  return sums((which * p.states + k) * p.channels + channel);
+}",
         );
         let body = how.body;
         let main = format!(

@@ -129,6 +129,29 @@ fn statistics_are_the_cpu_s() {
     });
 }
 
+/// Ten thousand deviations: a mean is rounded by as much as a thousandth of one.
+#[test]
+fn a_mean_far_from_0_leaves_the_spread_its_digits() {
+    let Some(mut lab) = Lab::open() else { return };
+    for of in [[4200, 5, 1], [3, 5, 5000], [300, 4, 49]].map(channels) {
+        // The first states have nothing.
+        let some: Vec<u32> = (0..of.positions()).map(|i| u32::from(i >= 130 && i % 3 != 1)).collect();
+        for mask in [None, Some(&some[..])] {
+            let x: Vec<f32> = floats(of.numel(), 1).iter().map(|x| x + 5773.5).collect();
+            let (mut mean, mut m2) = (vec![0.0; of.channels], vec![0.0; of.channels]);
+            cpu::statistics(&processor(), of, &x, mask, &mut mean, &mut m2);
+            let mut case = Case::new(of, 0);
+            let inputs = [Some(case.elements(&x)), case.mask(mask)];
+            let outputs = [case.arena.written(Dtype::F32, &[]), case.result(false), case.result(false)];
+            let got = case.run(&mut lab, BatchNormOp::Statistics(of), &inputs, &outputs);
+            for (&got, want) in words(&got, &outputs[2]).iter().zip(&m2) {
+                let got = f32::from_bits(got);
+                assert!((got - want).abs() <= 2e-6 * want, "{of:?}: {got} instead of {want}");
+            }
+        }
+    }
+}
+
 #[test]
 fn normalised_elements_are_the_cpu_s() {
     let Some(mut lab) = Lab::open() else { return };
