@@ -1,7 +1,7 @@
 //! Where the largest and the smallest are. Rows: the extreme first, then its first position, both at vector speed.
 //! Columns: the best so far and its position, side by side.
 
-use super::extreme::{Extreme, Floats, Integers, Ordered, fold_row};
+use super::order::{Extreme, Floats, Integers, Ordered};
 use crate::cpu::Cpu;
 use crate::cpu::share::Shared;
 use crate::dtype::Dtype;
@@ -94,7 +94,7 @@ impl Comparable for Integers {
 
 #[inline(always)]
 fn first_of_row<T: Comparable, const LARGEST: bool>(row: &[u32]) -> u32 {
-    let best = fold_row::<T, LARGEST>(row, row[0]);
+    let best = T::of_row::<LARGEST>(row);
     for (chunk, words) in row.chunks(SCAN).enumerate() {
         let mut found = false;
         for &word in words {

@@ -1,15 +1,21 @@
-//! The largest and the smallest. Any order gives the same, so rows are folded over lanes and columns in place; a NaN wins,
-//! and 0 is larger than −0.
+//! The largest and the smallest (`order.rs`). Any order gives the same, so rows are folded over lanes and columns in place.
+//!
+//! What is short is folded many results at a time, and what a chain computes for it in batches of as many; a long axis,
+//! or one of wide rows, goes by strips and parts.
 
 use std::ops::Range;
 
+use super::order::{Extreme, Floats, Integers, Ordered};
+use crate::cpu::Cpu;
 use crate::cpu::elementwise::{Elements, Evaluation, Source};
 use crate::cpu::share::{Shared, with_scratch};
-use crate::cpu::{Cpu, math};
 use crate::program::op::Middle;
 
-/// Independent extremes per row, so that a vector register compares at once and latencies overlap.
+/// Elements of narrow rows that are folded side by side.
 const LANES: usize = 64;
+
+/// Elements of a row, or vectors of rows, that are not worth the setting up of lanes.
+const FEW: usize = 8;
 
 /// Columns whose extremes stay in the first-level cache while the rows go by.
 const STRIP: usize = 1024;
@@ -19,63 +25,6 @@ const SHORTEST_PART: usize = 4096;
 
 /// Elements that a chain computes at a time: 16 KiB.
 const BATCH: usize = 4096;
-
-/// Which one is wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extreme {
-    Largest,
-    Smallest,
-}
-
-/// How words compare.
-pub(super) trait Ordered {
-    /// What is below, or above, everything.
-    fn least(extreme: Extreme) -> u32;
-    /// The winner of two.
-    fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32;
-}
-
-/// f32 bits; NaN wins.
-pub(super) struct Floats;
-
-impl Ordered for Floats {
-    fn least(extreme: Extreme) -> u32 {
-        match extreme {
-            Extreme::Largest => f32::NEG_INFINITY.to_bits(),
-            Extreme::Smallest => f32::INFINITY.to_bits(),
-        }
-    }
-
-    #[inline(always)]
-    fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32 {
-        let (x, y) = (f32::from_bits(a), f32::from_bits(b));
-        // Equal numbers have equal bits, but for 0 and −0: of those the sign decides, or the order would.
-        match (x == y, LARGEST) {
-            (true, true) => a & b,
-            (true, false) => a | b,
-            (false, true) => math::maximum(x, y).to_bits(),
-            (false, false) => math::minimum(x, y).to_bits(),
-        }
-    }
-}
-
-/// i32.
-pub(super) struct Integers;
-
-impl Ordered for Integers {
-    fn least(extreme: Extreme) -> u32 {
-        match extreme {
-            Extreme::Largest => i32::MIN as u32,
-            Extreme::Smallest => i32::MAX as u32,
-        }
-    }
-
-    #[inline(always)]
-    fn pick<const LARGEST: bool>(a: u32, b: u32) -> u32 {
-        let (a, b) = (a as i32, b as i32);
-        (if LARGEST { a.max(b) } else { a.min(b) }) as u32
-    }
-}
 
 /// What a task folds: results `columns` of outer index `outer` over the rows of `rows`.
 pub(super) struct Unit {
@@ -87,6 +36,9 @@ pub(super) struct Unit {
 /// Writes the extreme over the middle axis of `x` to `out`.
 pub(super) fn reduce<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: Source, out: &mut [u32]) {
     let Middle { outer, count, inner } = axes;
+    if (1..=BATCH).contains(&(count * inner)) {
+        return short::<T>(cpu, axes, extreme, x, out);
+    }
     let strips = inner.div_ceil(STRIP);
     let picoseconds = x.len() as u64 * (100 + x.picoseconds());
     let most = count.div_ceil(SHORTEST_PART).max(1);
@@ -133,6 +85,31 @@ pub(super) fn reduce<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: S
     });
 }
 
+/// Several results' elements fit a batch: whole ones at a time.
+fn short<T: Kernels>(cpu: &Cpu, axes: Middle, extreme: Extreme, x: Source, out: &mut [u32]) {
+    let Middle { outer, count, inner } = axes;
+    let size = count * inner;
+    let shared = Shared::new(out);
+    let tasks = cpu.tasks(x.len() as u64 * (100 + x.picoseconds()), outer);
+    cpu.ranges(tasks, outer, &|range| {
+        // SAFETY: ranges of outer indices are disjoint, so are their results.
+        let results = unsafe { shared.part(range.start * inner..range.end * inner) };
+        x.open(cpu.isa, BATCH, |x| match x {
+            Elements::Words(x) => T::fold_each(cpu, extreme, axes, &x[range.start * size..range.end * size], results),
+            Elements::Chain(chain) => {
+                let batch = BATCH / size;
+                with_scratch(batch.min(range.len()) * size, |scratch| {
+                    for (i, results) in results.chunks_mut(batch * inner).enumerate() {
+                        let x = &mut scratch[..results.len() * count];
+                        chain.compute((range.start + i * batch) * size, x);
+                        T::fold_each(cpu, extreme, axes, x, results);
+                    }
+                });
+            }
+        });
+    });
+}
+
 /// Folds what a chain computes of the unit's part into `results`, some rows at a time.
 fn fold_computed<T: Kernels>(
     cpu: &Cpu,
@@ -166,6 +143,8 @@ fn fold_computed<T: Kernels>(
 pub(super) trait Kernels: Ordered {
     /// Folds the unit's part of `x` into `results`.
     fn fold(cpu: &Cpu, extreme: Extreme, axes: Middle, unit: &Unit, x: &[u32], results: &mut [u32]);
+    /// Writes the extreme of as many outer indices as `x` holds.
+    fn fold_each(cpu: &Cpu, extreme: Extreme, axes: Middle, x: &[u32], results: &mut [u32]);
 }
 
 macro_rules! kernels {
@@ -178,6 +157,18 @@ macro_rules! kernels {
                         extreme: Extreme = extreme,
                         axes: Middle = axes,
                         unit: &Unit = unit,
+                        x: &[u32] = x,
+                        results: &mut [u32] = results
+                    )
+                );
+            }
+
+            fn fold_each(cpu: &Cpu, extreme: Extreme, axes: Middle, x: &[u32], results: &mut [u32]) {
+                crate::dispatch!(
+                    cpu.isa,
+                    fold_each::<$type>(
+                        extreme: Extreme = extreme,
+                        axes: Middle = axes,
                         x: &[u32] = x,
                         results: &mut [u32] = results
                     )
@@ -199,11 +190,43 @@ fn fold<T: Ordered, const FMA: bool>(extreme: Extreme, axes: Middle, unit: &Unit
 }
 
 #[inline(always)]
+fn fold_each<T: Ordered, const FMA: bool>(extreme: Extreme, axes: Middle, x: &[u32], results: &mut [u32]) {
+    match extreme {
+        Extreme::Largest => fold_each_of::<T, true>(axes, x, results),
+        Extreme::Smallest => fold_each_of::<T, false>(axes, x, results),
+    }
+}
+
+#[inline(always)]
+fn fold_each_of<T: Ordered, const LARGEST: bool>(axes: Middle, x: &[u32], results: &mut [u32]) {
+    let Middle { count, inner, .. } = axes;
+    let size = count * inner;
+    if inner == 1 {
+        for (row, result) in x.chunks_exact(size).zip(results) {
+            *result = match row {
+                [first, rest @ ..] if count <= FEW => rest.iter().fold(*first, |a, &b| T::pick::<LARGEST>(a, b)),
+                _ => T::of_row::<LARGEST>(row),
+            };
+        }
+        return;
+    }
+    for (x, results) in x.chunks_exact(size).zip(results.chunks_exact_mut(inner)) {
+        let (first, rest) = x.split_at(inner);
+        results.copy_from_slice(first);
+        if inner <= LANES / 2 && size > FEW * LANES {
+            fold_narrow::<T, LARGEST>(rest, inner, results);
+        } else {
+            rest.chunks_exact(inner).for_each(|row| fold_columns::<T, LARGEST>(row, results));
+        }
+    }
+}
+
+#[inline(always)]
 fn fold_rows<T: Ordered, const LARGEST: bool>(axes: Middle, unit: &Unit, x: &[u32], results: &mut [u32]) {
     let base = unit.outer * axes.count;
     if axes.inner == 1 {
         let row = &x[base + unit.rows.start..base + unit.rows.end];
-        results[0] = fold_row::<T, LARGEST>(row, results[0]);
+        results[0] = T::pick::<LARGEST>(results[0], T::of_row::<LARGEST>(row));
         return;
     }
     if axes.inner <= LANES / 2 {
@@ -211,12 +234,29 @@ fn fold_rows<T: Ordered, const LARGEST: bool>(axes: Middle, unit: &Unit, x: &[u3
         fold_narrow::<T, LARGEST>(rows, axes.inner, results);
         return;
     }
-    for row in unit.rows.clone() {
+    let mut rows = unit.rows.clone();
+    let row = |row: usize| {
         let start = (base + row) * axes.inner;
-        let row = &x[start + unit.columns.start..start + unit.columns.end];
-        for (result, &word) in results.iter_mut().zip(row) {
-            *result = T::pick::<LARGEST>(*result, word);
+        &x[start + unit.columns.start..start + unit.columns.end]
+    };
+    while rows.len() >= 4 {
+        // Four at a time: results are read and written a quarter as often.
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| row(rows.start + i));
+        for ((((result, &a), &b), &c), &d) in results.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            let best = T::pick::<LARGEST>(T::pick::<LARGEST>(a, b), T::pick::<LARGEST>(c, d));
+            *result = T::pick::<LARGEST>(*result, best);
         }
+        rows.start += 4;
+    }
+    for last in rows {
+        fold_columns::<T, LARGEST>(row(last), results);
+    }
+}
+
+#[inline(always)]
+fn fold_columns<T: Ordered, const LARGEST: bool>(row: &[u32], results: &mut [u32]) {
+    for (result, &word) in results.iter_mut().zip(row) {
+        *result = T::pick::<LARGEST>(*result, word);
     }
 }
 
@@ -237,27 +277,4 @@ fn fold_narrow<T: Ordered, const LARGEST: bool>(rows: &[u32], inner: usize, resu
     for (i, &lane) in lanes.iter().enumerate() {
         results[i % inner] = T::pick::<LARGEST>(results[i % inner], lane);
     }
-}
-
-/// The extreme of `first` and a row.
-#[inline(always)]
-pub(super) fn fold_row<T: Ordered, const LARGEST: bool>(row: &[u32], first: u32) -> u32 {
-    let mut lanes = [first; LANES];
-    let (whole, rest) = row.as_chunks::<LANES>();
-    for words in whole {
-        for (lane, &word) in lanes.iter_mut().zip(words) {
-            *lane = T::pick::<LARGEST>(*lane, word);
-        }
-    }
-    for (lane, &word) in lanes.iter_mut().zip(rest) {
-        *lane = T::pick::<LARGEST>(*lane, word);
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = T::pick::<LARGEST>(lanes[i], lanes[i + width]);
-        }
-        width /= 2;
-    }
-    lanes[0]
 }

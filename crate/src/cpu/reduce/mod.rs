@@ -2,10 +2,12 @@
 //! gradients, batch statistics).
 //!
 //! Sums are taken in a tree whose shape follows from positions alone (`sum.rs`): neither the number of threads nor zeros
-//! appended to the reduced axis change a bit. The larger and the smaller of numbers need no fixed order (`extreme.rs`).
+//! appended to the reduced axis change a bit. The larger and the smaller of numbers (`order.rs`) need no fixed order
+//! (`extreme.rs`).
 
 mod arg;
 mod extreme;
+mod order;
 mod sum;
 
 use super::Cpu;
@@ -15,7 +17,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::program::op::{Middle, ReduceOp};
 
-use extreme::Extreme;
+use order::{Extreme, Floats, Integers};
 pub(super) use sum::{Term, sums};
 
 /// Reduces `x`, of `outer·count·inner` words, to `out`, of `outer·inner` words. `dtype` is that of `x`, f32 or i32; the
@@ -33,10 +35,10 @@ pub fn reduce(cpu: &Cpu, kind: ReduceOp, axes: Middle, dtype: Dtype, x: &[u32], 
         (ReduceOp::Sum, _) => sum_integers(cpu, axes, x, out),
         (ReduceOp::Mean, _) => means(cpu, axes, source, out),
         (ReduceOp::Variance { correction }, _) => variances(cpu, axes, correction, x, out),
-        (ReduceOp::Max, Dtype::F32) => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Largest, source, out),
-        (ReduceOp::Max, _) => extreme::reduce::<extreme::Integers>(cpu, axes, Extreme::Largest, source, out),
-        (ReduceOp::Min, Dtype::F32) => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Smallest, source, out),
-        (ReduceOp::Min, _) => extreme::reduce::<extreme::Integers>(cpu, axes, Extreme::Smallest, source, out),
+        (ReduceOp::Max, Dtype::F32) => extreme::reduce::<Floats>(cpu, axes, Extreme::Largest, source, out),
+        (ReduceOp::Max, _) => extreme::reduce::<Integers>(cpu, axes, Extreme::Largest, source, out),
+        (ReduceOp::Min, Dtype::F32) => extreme::reduce::<Floats>(cpu, axes, Extreme::Smallest, source, out),
+        (ReduceOp::Min, _) => extreme::reduce::<Integers>(cpu, axes, Extreme::Smallest, source, out),
         (ReduceOp::Argmax, _) => arg::positions(cpu, axes, Extreme::Largest, dtype, x, out),
         (ReduceOp::Argmin, _) => arg::positions(cpu, axes, Extreme::Smallest, dtype, x, out),
     }
@@ -51,8 +53,8 @@ pub fn reduce_computed(cpu: &Cpu, kind: ReduceOp, axes: Middle, x: Feed, out: &m
     match kind {
         ReduceOp::Sum => sums(cpu, source, axes, Term::Value, out),
         ReduceOp::Mean => means(cpu, axes, source, out),
-        ReduceOp::Max => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Largest, source, out),
-        ReduceOp::Min => extreme::reduce::<extreme::Floats>(cpu, axes, Extreme::Smallest, source, out),
+        ReduceOp::Max => extreme::reduce::<Floats>(cpu, axes, Extreme::Largest, source, out),
+        ReduceOp::Min => extreme::reduce::<Floats>(cpu, axes, Extreme::Smallest, source, out),
         _ => return Err(Error::Internal(format!("{kind:?} of a chain"))),
     }
     Ok(())

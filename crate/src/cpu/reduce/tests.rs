@@ -6,7 +6,7 @@ use crate::plan::{self, Base, ChainOp, ChainOperand, ChainOutput, Location, Oper
 use crate::program::op::{BinaryOp, ElementOp};
 use crate::shape::{Dims, numel};
 
-const SHAPES: [(usize, usize, usize); 22] = [
+const SHAPES: [(usize, usize, usize); 29] = [
     (0, 3, 2),
     (2, 0, 3),
     (3, 0, 1),
@@ -29,6 +29,14 @@ const SHAPES: [(usize, usize, usize); 22] = [
     (1, 301, 1030),
     (1, 700, 1024),
     (3, 5, 2053),
+    // More results than a batch of elements holds.
+    (1500, 4, 1),
+    (1200, 9, 1),
+    (300, 64, 1),
+    (70, 127, 1),
+    (300, 8, 8),
+    (40, 70, 5),
+    (20, 9, 60),
 ];
 
 fn every_cpu() -> impl Iterator<Item = Cpu> {
@@ -117,6 +125,40 @@ fn the_sign_of_zero_decides_not_its_place() {
                     let shape = (1, count, inner);
                     assert_eq!(run(&cpu, ReduceOp::Max, shape, Dtype::F32, &x), vec![0.0_f32.to_bits(); inner]);
                     assert_eq!(run(&cpu, ReduceOp::Min, shape, Dtype::F32, &x), vec![(-0.0_f32).to_bits(); inner]);
+                }
+            }
+        }
+    }
+}
+
+/// Every order of words that differ in sign, and NaN of both signs among them.
+#[test]
+fn extremes_are_those_of_all_kinds_of_floats() {
+    let kinds = [f32::INFINITY, 1e30, 1.0, 1e-42, 0.0].into_iter().flat_map(|x| [x, -x]).collect::<Vec<_>>();
+    let order = |words: &[u32], kind| {
+        let mut sorted: Vec<f32> = words.iter().map(|&w| f32::from_bits(w)).collect();
+        sorted.sort_by(f32::total_cmp);
+        if kind == ReduceOp::Max { sorted[sorted.len() - 1] } else { sorted[0] }
+    };
+    for cpu in every_cpu() {
+        for count in [1, 2, 3, 8, 9, 31, 32, 33, 100] {
+            for inner in [1, 3] {
+                for skip in 0..kinds.len() {
+                    for take in 1..=kinds.len() - skip {
+                        let few = &kinds[skip..skip + take];
+                        let x: Vec<u32> = (0..count * inner).map(|i| few[i / inner * 7 % take].to_bits()).collect();
+                        let column: Vec<u32> = x.iter().copied().step_by(inner).collect();
+                        for kind in [ReduceOp::Max, ReduceOp::Min] {
+                            let got = run(&cpu, kind, (1, count, inner), Dtype::F32, &x);
+                            assert_eq!(got, vec![order(&column, kind).to_bits(); inner], "{kind:?} of {column:x?}");
+                            for nan in [0x7fc0_0000, 0xffc0_0000, 0x7f80_0001, 0xff80_0001] {
+                                let mut x = x.clone();
+                                x[(count - 1) / 2 * inner] = nan;
+                                let got = f32::from_bits(run(&cpu, kind, (1, count, inner), Dtype::F32, &x)[0]);
+                                assert!(got.is_nan(), "{kind:?} of {nan:x} among {column:x?} on {:?}", cpu.isa);
+                            }
+                        }
+                    }
                 }
             }
         }
