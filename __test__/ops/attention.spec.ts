@@ -32,11 +32,14 @@ const X = [
   [NaN, Infinity, -Infinity, 1],
   [1, 2, 3, 4],
   [-3.4e38, 1, -3.4e38, NaN],
+  // The lowest number there is.
+  [-(2 - 2 ** -23) * 2 ** 127, 3, -(2 - 2 ** -23) * 2 ** 127, -Infinity],
 ]
 const MASK = [
   [true, false, true, true],
   [false, false, false, false],
   [true, true, true, true],
+  [true, false, true, false],
   [true, false, true, false],
 ]
 
@@ -58,7 +61,7 @@ for (const how of ['eager', 'compiled'] as const) {
     async (t, device) => {
       const x = tensor(X, { device })
       const mask = tensor(MASK, { device })
-      const weights = upload(random('f32', [4, 4]), device)
+      const weights = upload(random('f32', [5, 4]), device)
       for (const op of ['softmax', 'logSoftmax'] as const) {
         const body = (x: Tensor): Tensor[] => [
           x[op](-1, { mask }),
@@ -332,4 +335,31 @@ onDevices('a query that may attend to nothing gives 0, whatever it and the keys 
   const y = await scaledDotProductAttention(q, k, v, { mask, causal: true }).data()
   t.true(y.subarray(0, 8).every(Number.isNaN) && y.subarray(16).every(Number.isNaN))
   t.deepEqual([...y.subarray(8, 16)], [0, 0, 0, 0, 0, 0, 0, 0])
+})
+
+onDevices('causal order with more queries than keys, and with fewer, keeps apart what it should', async (t, device) => {
+  for (const [queries, keys] of [
+    [9, 4],
+    [4, 9],
+    [1, 3],
+  ] as const) {
+    const [q] = qkv(device, [2, 3], queries, 1)
+    const [, k, v] = qkv(device, [3], keys, 2)
+    const clean = await scaledDotProductAttention(q!, k!, v!, { causal: true }).data()
+    for (const at of [0, 2, keys - 1]) {
+      // An infinite value of the last head alone.
+      const hole = tensor(Float32Array.from({ length: 3 * keys * 8 }, (_, i) => (i === (2 * keys + at) * 8 ? Infinity : 0)), { shape: [3, keys, 8], device }) // prettier-ignore
+      for (const [a, b] of [
+        [k!.add(hole), v!],
+        [k!, v!.sub(hole)],
+      ] as const) {
+        const y = await scaledDotProductAttention(q!, a, b, { causal: true }).data()
+        y.forEach((value, i) => {
+          const [head, query] = [Math.floor(i / queries / 8) % 3, Math.floor(i / 8) % queries]
+          if (head === 2 && query >= at) t.true(Number.isNaN(value), `${queries} × ${keys}, ${at}: ${i}`)
+          else t.is(value, clean[i]!, `${queries} × ${keys}, ${at}: ${i}`)
+        })
+      }
+    }
+  }
 })

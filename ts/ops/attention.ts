@@ -11,10 +11,12 @@ import type { RandomSite } from '../random-site.ts'
 import { scope } from '../scope.ts'
 import { broadcastShapes, broadcastsTo, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
+import { noGrad } from '../autograd/tape.ts'
 import { checkSameDtype, checkTensor, sharedDevice } from './apply.ts'
 import { full } from './creation.ts'
 import { checkProbability, dropout } from './dropout.ts'
 import {
+  abs,
   add,
   equal,
   greater,
@@ -29,8 +31,9 @@ import {
 } from './elementwise.ts'
 import { matmul } from './matmul.ts'
 import { positions } from './positions.ts'
-import { sum } from './reduce.ts'
-import { reshape } from './shape.ts'
+import { max, sum } from './reduce.ts'
+import { cumsum } from './scan.ts'
+import { pad, reshape, slice } from './shape.ts'
 import { softmax } from './softmax.ts'
 
 /** Which keys a query may attend to; all conditions that are given hold at once. */
@@ -101,9 +104,7 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
     }
     if (allowed === null) return attend(q, k, v)
     const y = attend(held(q), held(k), held(v))
-    const met = total(where(allowed, rows(add(maximum(spoilt(k), spoilt(v)), 1)), 0))
-    const fine = logicalAnd(logicalAnd(greater(met, 0), less(met, SPOILT)), less(spoilt(q), SPOILT))
-    return where(fine, y, where(equal(met, 0), 0, full([], Number.NaN, { dtype: y.dtype, device: y.device })))
+    return noted(y, q, maximum(spoilt(k), spoilt(v)), real === null ? 'causal' : allowed)
   })
 }
 
@@ -202,18 +203,37 @@ function held(x: Tensor): Tensor {
   return where(isFinite(x), x, 0)
 }
 
-/** What an element that is not finite counts for: more than there are keys, and whole sums of both are exact. */
+/** What a row that holds something that is not finite counts for: more than there are keys, and whole sums of both are exact. */
 const SPOILT = 2 ** 30
 
-/** At least {@link SPOILT} for rows that hold something that is not finite, 0 for the others, as `[…, T, 1]`. */
+/** {@link SPOILT} for rows that hold something that is not finite, 0 for the others, as `[…, T, 1]`. */
 function spoilt(x: Tensor): Tensor {
   const { dtype, device } = x
-  return total(where(isFinite(x), full([], 0, { dtype, device }), SPOILT))
+  const shape = [...x.shape.slice(0, -1), 1]
+  if (x.shape.at(-1) === 0) return full(shape, 0, { dtype, device })
+  return noGrad(() => where(isFinite(max(abs(x), -1, { keepDims: true })), full(shape, 0, { dtype, device }), SPOILT))
 }
 
-/** The sum along the last axis, which stays with size 1. */
-function total(x: Tensor): Tensor {
-  return sum(x, -1, { keepDims: true })
+/** The results, with NaN for queries that are spoilt or meet spoilt keys, and 0 for those that meet none. */
+function noted(y: Tensor, q: Tensor, keys: Tensor, allowed: Tensor | 'causal'): Tensor {
+  const nothing = full([], Number.NaN, { dtype: y.dtype, device: y.device })
+  if (allowed === 'causal') {
+    // Every query meets the first key, and it meets what those before it have met.
+    return where(less(add(running(keys, q.shape.at(-2)!), spoilt(q)), SPOILT), y, nothing)
+  }
+  const met = sum(where(allowed, rows(add(keys, 1)), 0), -1, { keepDims: true })
+  const fine = logicalAnd(logicalAnd(greater(met, 0), less(met, SPOILT)), less(spoilt(q), SPOILT))
+  return where(fine, y, where(equal(met, 0), 0, nothing))
+}
+
+/** What queries at positions 0, 1, … count when they meet the keys up to theirs: `[…, Tk, 1]` as `[…, Tq, 1]`. */
+function running(keys: Tensor, queries: number): Tensor {
+  const { shape } = keys
+  const [count, batch] = [shape.at(-2)!, shape.slice(0, -2)]
+  const behind = Math.max(0, queries - count)
+  const all = behind === 0 ? keys : pad(keys, [...batch.map(() => [0, 0]), [0, behind], [0, 0]])
+  const sums = cumsum(all, -2)
+  return queries === all.shape.at(-2) ? sums : slice(sums, shape.map(() => 0), [...batch, queries, 1]) // prettier-ignore
 }
 
 /** `[…, T, 1]` as `[…, 1, T]`. */

@@ -1,6 +1,7 @@
 /**
- * Softmax and its logarithm along one axis, forward and backward in one instruction each. With a mask they are made of
- * others: elements outside the mask are put where no exponential reaches, by selection, and so are their results.
+ * Softmax and its logarithm along one axis, forward and backward in one instruction each. A mask is selections around
+ * these: elements outside it are put where no exponential reaches, and so are their results and gradients. What backward
+ * needs is the result, 0 outside the mask.
  */
 
 import { noGrad, recording, track } from '../autograd/tape.ts'
@@ -37,12 +38,10 @@ export interface SoftmaxOptions {
  * ```
  */
 export function softmax(x: Tensor, axis = -1, options: SoftmaxOptions = {}): Tensor {
-  return within('softmax', x, axis, options, (x, axis) =>
-    along('softmax', 'softmaxGrad', x, axis, (dy, y, at) => {
-      const weighted = mul(dy, y)
-      return sub(weighted, mul(y, sum(weighted, at, { keepDims: true })))
-    }),
-  )
+  return along('softmax', 'softmaxGrad', x, axis, options, (dy, y, at) => {
+    const weighted = mul(dy, y)
+    return sub(weighted, mul(y, sum(weighted, at, { keepDims: true })))
+  })
 }
 
 /**
@@ -58,30 +57,42 @@ export function softmax(x: Tensor, axis = -1, options: SoftmaxOptions = {}): Ten
  * ```
  */
 export function logSoftmax(x: Tensor, axis = -1, options: SoftmaxOptions = {}): Tensor {
-  return within('logSoftmax', x, axis, options, (x, axis) =>
-    along('logSoftmax', 'logSoftmaxGrad', x, axis, (dy, y, at) =>
-      sub(dy, mul(exp(y), sum(dy, at, { keepDims: true }))),
-    ),
+  return along('logSoftmax', 'logSoftmaxGrad', x, axis, options, (dy, y, at) =>
+    sub(dy, mul(exp(y), sum(dy, at, { keepDims: true }))),
   )
 }
 
-/** Where e^x is 0 in every dtype, when the largest x is 0. */
-const OUT_OF_REACH = -1e4
-
-/** Applies `fn` to the elements within the mask. */
-function within(
+function along(
   op: OpcodeName,
+  gradOp: OpcodeName,
   x: Tensor,
   axis: number,
   options: SoftmaxOptions,
-  fn: (x: Tensor, axis: number) => Tensor,
+  decomposed: (dy: Tensor, y: Tensor, at: number) => Tensor,
 ): Tensor {
-  checkOptions(op, options)
-  const { mask } = options
-  if (mask === undefined) return fn(x, axis)
   checkTensor(op, 'x', x)
-  checkTensor(op, 'mask', mask)
   checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
+  checkOptions(op, options)
+  const mask = checkMask(op, x, options)
+  const at = normalizeAxis(op, axis, x.shape.length)
+  const attributes = [numel(x.shape.slice(0, at)), x.shape[at]!, numel(x.shape.slice(at + 1))]
+  const { device, dtype, shape } = x
+  const emit = (op: OpcodeName, ...inputs: readonly Tensor[]): Tensor =>
+    new Tensor(device, device.recorder.emit(op, inputs.map(({ value }) => value), { dtype, shape }, attributes)) // prettier-ignore
+  if (mask === null) {
+    const y = emit(op, x)
+    return track(y, op, [x], [y], (dy, [y]) => [recording() ? decomposed(dy, y!, at) : emit(gradOp, dy, y!)])
+  }
+  const y = noGrad(() => scope(() => where(mask, emit(op, within(mask, x, at)), 0)))
+  return track(y, op, [x], [y, mask], (dy, [y, mask]) => {
+    const own = where(mask!, dy, 0)
+    return [where(mask!, recording() ? decomposed(own, y!, at) : emit(gradOp, own, y!), 0)]
+  })
+}
+
+function checkMask(op: OpcodeName, x: Tensor, { mask }: SoftmaxOptions): Tensor | null {
+  if (mask === undefined) return null
+  checkTensor(op, 'mask', mask)
   if (mask.dtype !== 'bool')
     throw new TilegradError('ERR_DTYPE', `${op}: the mask is ${mask.dtype}, not bool; cast('bool') it`)
   sharedDevice(op, x, mask)
@@ -90,33 +101,18 @@ function within(
       'ERR_SHAPE',
       `${op}: mask ${showShape(mask.shape)} does not stretch to ${showShape(x.shape)}`,
     )
-  const at = normalizeAxis(op, axis, x.shape.length)
-  if (x.size === 0) return fn(x, at)
-  return scope(() => {
-    // No finite logit lies below this, however low those within the mask are.
-    const lowest = x.dtype === 'f64' ? -Number.MAX_VALUE : -LARGEST_F32
-    const highest = noGrad(() => max(where(mask, x, lowest), at, { keepDims: true }))
-    return where(mask, fn(where(mask, sub(x, highest), OUT_OF_REACH), at), 0)
-  })
+  return x.size === 0 ? null : mask
+}
+
+/** x, and where the mask says so something whose exponential is 0 beside that of any x. */
+function within(mask: Tensor, x: Tensor, at: number): Tensor {
+  if (x.device.kind !== 'gpu') return where(mask, x, -Infinity)
+  // Shaders need not know infinity. No finite number lies below the lowest, so distances from the highest come first.
+  const highest = max(where(mask, x, -LARGEST_F32), at, { keepDims: true })
+  return where(mask, sub(x, highest), OUT_OF_REACH)
 }
 
 const LARGEST_F32 = (2 - 2 ** -23) * 2 ** 127
 
-function along(
-  op: OpcodeName,
-  gradOp: OpcodeName,
-  x: Tensor,
-  axis: number,
-  decomposed: (dy: Tensor, y: Tensor, at: number) => Tensor,
-): Tensor {
-  checkTensor(op, 'x', x)
-  checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
-  const at = normalizeAxis(op, axis, x.shape.length)
-  const attributes = [numel(x.shape.slice(0, at)), x.shape[at]!, numel(x.shape.slice(at + 1))]
-  const { device, dtype, shape } = x
-  const y = new Tensor(device, device.recorder.emit(op, [x.value], { dtype, shape }, attributes))
-  return track(y, op, [x], [y], (dy, [y]) => {
-    if (recording()) return [decomposed(dy, y!, at)]
-    return [new Tensor(device, device.recorder.emit(gradOp, [dy.value, y!.value], { dtype, shape }, attributes))]
-  })
-}
+/** Where e^x is 0, when the largest x is 0. */
+const OUT_OF_REACH = -1e4

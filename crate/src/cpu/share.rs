@@ -119,6 +119,18 @@ pub(super) fn with_floats<R>(count: usize, body: impl FnOnce(&mut [f32]) -> R) -
     })
 }
 
+/// Words as the numbers whose bits they are.
+pub(super) fn floats(words: &[u32]) -> &[f32] {
+    // SAFETY: equal in size and alignment, and any bits are a float.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+}
+
+/// The bits of numbers.
+pub(super) fn words(floats: &[f32]) -> &[u32] {
+    // SAFETY: equal in size and alignment, and any float is a word.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
+}
+
 /// The same for pairs of words.
 pub(super) fn with_longs<R>(count: usize, body: impl FnOnce(&mut [u64]) -> R) -> R {
     with_scratch(count.saturating_mul(2), |words| {

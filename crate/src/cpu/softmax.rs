@@ -5,8 +5,10 @@
 //! the same is done for a strip of columns. Sums go by position (32 lanes, then a tree), so −∞ appended to a row
 //! changes no bit of it. NaN, and a row of −∞ only, give NaN.
 
+use super::elementwise::{Elements, Source};
+use super::gemm::Then;
 use super::lanes::fold;
-use super::share::Shared;
+use super::share::{Shared, floats, with_scratch, words};
 use super::{Cpu, math};
 use crate::program::op::Middle;
 
@@ -24,8 +26,25 @@ const STRIP: usize = 256;
 
 /// y ← softmax(x), or its logarithm.
 pub fn softmax(cpu: &Cpu, log: bool, axes: Middle, x: &[f32], y: &mut [f32]) {
-    over_strips(cpu, axes, y, 700, &|place, y| {
-        let x = &x[place.start..place.start + y.len()];
+    softmax_between(cpu, log, axes, Source::Words(words(x)), y, None);
+}
+
+/// dx from dy and the result y of the forward operation.
+pub fn softmax_grad(cpu: &Cpu, log: bool, axes: Middle, dy: &[f32], y: &[f32], dx: &mut [f32]) {
+    softmax_grad_between(cpu, log, axes, Source::Words(words(dy)), y, dx, None);
+}
+
+/// The same between chains: of what one computes, and with `then` for every finished part. Both go with rows alone,
+/// `inner` = 1.
+pub(in crate::cpu) fn softmax_between(
+    cpu: &Cpu,
+    log: bool,
+    axes: Middle,
+    x: Source,
+    y: &mut [f32],
+    then: Option<&Then>,
+) {
+    by_parts(cpu, axes, 700, x, y, then, &|place, x, y| {
         crate::dispatch!(
             cpu.isa,
             forward(log: bool = log, place: Strip = place, x: &[f32] = x, y: &mut [f32] = y)
@@ -33,15 +52,79 @@ pub fn softmax(cpu: &Cpu, log: bool, axes: Middle, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// dx from dy and the result y of the forward operation.
-pub fn softmax_grad(cpu: &Cpu, log: bool, axes: Middle, dy: &[f32], y: &[f32], dx: &mut [f32]) {
-    over_strips(cpu, axes, dx, if log { 700 } else { 300 }, &|place, dx| {
-        let range = place.start..place.start + dx.len();
-        let (dy, y) = (&dy[range.clone()], &y[range]);
+/// The same backward: dy may be computed.
+pub(in crate::cpu) fn softmax_grad_between(
+    cpu: &Cpu,
+    log: bool,
+    axes: Middle,
+    dy: Source,
+    y: &[f32],
+    dx: &mut [f32],
+    then: Option<&Then>,
+) {
+    by_parts(cpu, axes, if log { 700 } else { 300 }, dy, dx, then, &|place, dy, dx| {
+        let y = &y[place.start..place.start + dx.len()];
         crate::dispatch!(
             cpu.isa,
             backward(log: bool = log, place: Strip = place, dy: &[f32] = dy, y: &[f32] = y, dx: &mut [f32] = dx)
         );
+    });
+}
+
+/// Elements of rows that are worked on together: what a chain computes of them stays in the first-level cache, and so does
+/// what another takes over.
+const BATCH: usize = 4096;
+
+/// Works on a part: where it lies, its elements, and its results.
+type Body<'a> = dyn Fn(Strip, &[f32], &mut [f32]) + Sync + 'a;
+
+/// Calls `body` with every part of `x` and `out`, on several threads if that is worth it, and `then` behind it.
+fn by_parts(cpu: &Cpu, axes: Middle, picoseconds: u64, x: Source, out: &mut [f32], then: Option<&Then>, body: &Body) {
+    let Middle { outer, count, inner } = axes;
+    match x {
+        _ if outer * count * inner == 0 => {}
+        Source::Words(x) if inner > 1 => over_strips(cpu, axes, out, picoseconds, &|place, out| {
+            body(place, floats(&x[place.start..place.start + out.len()]), out);
+        }),
+        _ => by_rows(cpu, (outer, count), picoseconds + x.picoseconds(), x, out, then, body),
+    }
+}
+
+/// The same for rows.
+fn by_rows(
+    cpu: &Cpu,
+    (outer, count): (usize, usize),
+    picoseconds: u64,
+    x: Source,
+    out: &mut [f32],
+    then: Option<&Then>,
+    body: &Body,
+) {
+    let batch = (BATCH / count).max(1);
+    let shared = Shared::new(out);
+    cpu.ranges(cpu.tasks((outer * count) as u64 * picoseconds, outer), outer, &|rows| {
+        // SAFETY: ranges of rows are disjoint.
+        let out = unsafe { shared.part(rows.start * count..rows.end * count) };
+        let computed = if let Source::Chain(_) = x { batch.min(rows.len()) * count } else { 0 };
+        x.open(cpu.isa, BATCH, |x| {
+            with_scratch(computed, |scratch| {
+                for (i, out) in out.chunks_mut(batch * count).enumerate() {
+                    let start = (rows.start + i * batch) * count;
+                    let x = match x {
+                        Elements::Words(x) => &x[start..start + out.len()],
+                        Elements::Chain(chain) => {
+                            let x = &mut scratch[..out.len()];
+                            chain.compute(start, x);
+                            x
+                        }
+                    };
+                    body(Strip { start, count, inner: 1, width: 1 }, floats(x), out);
+                    if let Some(then) = then {
+                        then(start, out);
+                    }
+                }
+            });
+        });
     });
 }
 
@@ -56,13 +139,10 @@ struct Strip {
     width: usize,
 }
 
-/// Calls `body` with every part of `out` and where it lies, on several threads if that is worth it.
+/// Calls `body` with every strip of columns of `out` and where it lies, on several threads if that is worth it.
 fn over_strips(cpu: &Cpu, axes: Middle, out: &mut [f32], picoseconds: u64, body: &(dyn Fn(Strip, &mut [f32]) + Sync)) {
     let Middle { outer, count, inner } = axes;
     let size = count * inner;
-    if outer * size == 0 {
-        return;
-    }
     let strips = inner.div_ceil(STRIP);
     let work = (outer * size) as u64 * picoseconds;
     let shared = Shared::new(out);

@@ -59,7 +59,8 @@ impl Planned {
     pub fn new(code: &[u32], fuse: bool, traits: &Traits) -> Result<Self> {
         let program = Program::decode(code)?;
         let (before, after) = (Some(limits_before(traits)), Some(limits_after(traits)));
-        let plan = Plan::new(&program, Options { fuse, before, after, in_place: true, limits: limits(traits) })?;
+        let plan =
+            Plan::new(&program, Options { fuse, before, after, rows: false, in_place: true, limits: limits(traits) })?;
         Ok(Self { program, plan, labels: OnceLock::new(), steps: RefCell::default() })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A value that nothing but a reduction reads is not written: the instructions that nothing but it needs leave their chain
 //! and are evaluated by the reduction. A chain over the shape of a product that nobody else reads is applied where the
-//! product is stored. Either moves reads to another time, so no change in place may lie between.
+//! product is stored. Softmax of rows does both. Either moves reads to another time, so no change in place may lie between.
 
 use super::fuse::{Behind, Draft, Fuser, Group};
 use super::live::{is_whole, root};
@@ -36,7 +36,7 @@ pub(super) fn attach(fuser: &Fuser, options: Options, groups: Vec<Group>) -> Res
         }
     }
     let groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
-    let mut attacher = Attacher { fuser, groups, makers, changes, later: Vec::new() };
+    let mut attacher = Attacher { fuser, rows: options.rows, groups, makers, changes, later: Vec::new() };
     if let Some(limits) = options.before {
         (0..attacher.groups.len()).for_each(|position| attacher.before(position, limits));
     }
@@ -48,6 +48,8 @@ pub(super) fn attach(fuser: &Fuser, options: Options, groups: Vec<Group>) -> Res
 
 struct Attacher<'a> {
     fuser: &'a Fuser<'a>,
+    /// Whether softmax takes chains.
+    rows: bool,
     /// By former position; what has moved away is gone.
     groups: Vec<Option<Group>>,
     /// By root: one more than the position of the group that makes it.
@@ -78,7 +80,8 @@ impl Attacher<'_> {
         let number = around.instruction;
         let instruction = self.instruction(number);
         let program = self.fuser.program;
-        let (Some(&Some(operand)), true) = (program.operands(instruction).first(), takes_elements(&instruction.op))
+        let (Some(&Some(operand)), true) =
+            (program.operands(instruction).first(), self.takes_elements(&instruction.op))
         else {
             return;
         };
@@ -162,13 +165,32 @@ impl Attacher<'_> {
         let reads = draft.ops.iter().flat_map(|op| op.operands).filter(|&operand| operand == wanted).count();
         let aliases = draft.inputs.iter().filter(|&&other| program.register(other).root == register.root).count();
         let fits = around.after.is_none()
-            && is_product(&instruction.op, result)
+            && self.is_product(&instruction.op, result)
             && register.numel > 0
             && register.numel == draft.numel
             && is_whole(program, register)
             && aliases == 1
             && self.is_read_only(register.root as usize, reads as u32);
         fits.then_some((maker, result))
+    }
+
+    /// Whether an instruction can take the elements of its first operand as they are computed, once each.
+    fn takes_elements(&self, op: &Op) -> bool {
+        matches!(op, Op::Reduce { kind: ReduceOp::Sum | ReduceOp::Mean | ReduceOp::Max | ReduceOp::Min, .. })
+            || self.is_rows(op)
+    }
+
+    /// Whether a result of an instruction is finished a part at a time.
+    fn is_product(&self, op: &Op, result: usize) -> bool {
+        match op {
+            Op::Matmul { .. } | Op::Linear { .. } => result == 0,
+            Op::LinearGrad { wanted, .. } => result < usize::from(wanted.dx) + usize::from(wanted.dweight),
+            _ => self.is_rows(op),
+        }
+    }
+
+    fn is_rows(&self, op: &Op) -> bool {
+        self.rows && matches!(op, Op::Softmax { axes, .. } | Op::SoftmaxGrad { axes, .. } if axes.inner == 1)
     }
 
     /// Whether a chain and the instruction beside it stay within the limits together; `inner` is what lies between them.
@@ -178,19 +200,5 @@ impl Attacher<'_> {
         let own: Vec<RegisterId> = own.filter(|&own| Some(program.register(own).root) != inner).collect();
         // One of the chain's bindings is `inner`, which takes none: at most that much is counted too much.
         self.fuser.fits(draft, limits, &own)
-    }
-}
-
-/// Whether an instruction can take the elements of its operand as they are computed, once each.
-fn takes_elements(op: &Op) -> bool {
-    matches!(op, Op::Reduce { kind: ReduceOp::Sum | ReduceOp::Mean | ReduceOp::Max | ReduceOp::Min, .. })
-}
-
-/// Whether a result of an instruction is a product.
-fn is_product(op: &Op, result: usize) -> bool {
-    match op {
-        Op::Matmul { .. } | Op::Linear { .. } => result == 0,
-        Op::LinearGrad { wanted, .. } => result < usize::from(wanted.dx) + usize::from(wanted.dweight),
-        _ => false,
     }
 }

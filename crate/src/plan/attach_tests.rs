@@ -2,10 +2,10 @@
 
 use super::{Base, Chain, Fused, Limits, NO_VALUE, Options, Plan, StepKind};
 use crate::program::Program;
-use crate::program::testing::{A, F32, Writer};
+use crate::program::testing::{A, BOOL, F32, Writer};
 
 const NONE: Limits = Limits::NONE;
-const FUSED: Options = Options::ALL;
+const FUSED: Options = Options { rows: false, ..Options::ALL };
 
 fn plan_with(writer: &Writer, options: Options) -> Plan {
     Plan::new(&Program::decode(&writer.code).unwrap(), options).unwrap()
@@ -231,4 +231,35 @@ fn of_two_products_the_later_takes_the_chain() {
     let plan = plan(&w);
     assert!(matches!(plan.steps[0].kind, StepKind::Kernel(_)), "{plan}");
     assert!(matches!(plan.steps[1].kind, StepKind::Fused(_)) && plan.steps.len() == 2, "{plan}");
+}
+
+/// where(mask, softmax(where(mask, x, y)), y) of [3, 4]; or a gradient of it.
+fn masked_softmax(name: &str, inner: u32) -> Writer {
+    let mut w = Writer::default();
+    let (x, y, mask) = (w.input(F32, &[3, 4]), w.input(F32, &[3, 4]), w.input(BOOL, &[4]));
+    let within = w.op("where", &[(F32, &[3, 4])], &[mask, x, y], &[]);
+    let operands = if name.ends_with("Grad") { vec![within, y] } else { vec![within] };
+    let soft = w.like(name, &operands, &[A::W(12 / 2 / inner), A::W(2), A::W(inner)]);
+    let result = w.op("where", &[(F32, &[3, 4])], &[mask, soft, y], &[]);
+    w.output(result);
+    w
+}
+
+#[test]
+fn softmax_of_rows_takes_chains_on_both_sides_where_the_device_says_so() {
+    let rows = Options { rows: true, ..FUSED };
+    for name in ["softmax", "softmaxGrad", "logSoftmax", "logSoftmaxGrad"] {
+        let w = masked_softmax(name, 1);
+        let plan = plan_with(&w, rows);
+        let [step] = fused(&plan)[..] else { panic!("{plan}") };
+        let (before, after) = (step.before.as_ref().unwrap(), step.after.as_ref().unwrap());
+        assert_eq!((plan.steps.len(), plan.arena, plan.allocations.len()), (1, 0, 1), "{plan}");
+        assert_eq!((names(before), names(&after.chain)), (vec!["Where".into()], vec!["Where".into()]));
+        assert_eq!(step.kernel.inputs[0], Some(before.outputs[0].operand));
+        assert_eq!(step.successor().unwrap().location, step.kernel.outputs[0].location);
+        // Both have one instruction: that the one behind takes the place of the result says nothing about the other.
+        assert_eq!((before.outputs[0].in_place_of, after.chain.outputs[0].in_place_of), (None, Some(after.input)));
+        assert_eq!(plan_with(&w, FUSED).steps.len(), 3);
+        assert_eq!(plan_with(&masked_softmax(name, 2), rows).steps.len(), 3);
+    }
 }

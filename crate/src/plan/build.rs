@@ -25,7 +25,7 @@ impl Plan {
         for (number, group) in groups.into_iter().enumerate() {
             steps.push(match group {
                 Group::Chain(draft) => {
-                    let chain = places.chain(draft, number as u32);
+                    let chain = places.chain(draft, Some(number as u32));
                     let instruction = chain.ops.first().map_or(0, |op| op.instruction);
                     Step { instruction, nanoseconds: cost::chain(&chain), kind: StepKind::Chain(chain) }
                 }
@@ -248,9 +248,10 @@ impl<'a> Places<'a> {
         }
         let fused = Fused {
             kernel,
-            before: before.map(|draft| self.chain(draft, step)),
+            // What a step reuses it reuses behind the instruction.
+            before: before.map(|draft| self.chain(draft, None)),
             after: after.map(|after| {
-                let chain = self.chain(after.draft, step);
+                let chain = self.chain(after.draft, Some(step));
                 After { result: after.result, input: after.input, chain }
             }),
         };
@@ -271,9 +272,10 @@ impl<'a> Places<'a> {
         })
     }
 
-    fn chain(&self, draft: Draft, step: u32) -> Chain {
-        let first = self.reuses.partition_point(|&(other, ..)| other < step);
-        let reuses = || self.reuses.iter().skip(first).take_while(|&&(other, ..)| other == step);
+    /// A chain, with what `step` reuses.
+    fn chain(&self, draft: Draft, step: Option<u32>) -> Chain {
+        let first = self.reuses.partition_point(|&(other, ..)| step.is_none_or(|step| other < step));
+        let reuses = || self.reuses.iter().skip(first).take_while(|&&(other, ..)| Some(other) == step);
         let output = |op: u8| ChainOutput {
             op,
             operand: self.operand(draft.results[usize::from(op)]),

@@ -1,6 +1,6 @@
 //! An instruction together with elementwise ones around it, so that what lies between them never makes the way through
 //! memory: a chain whose result a reduction takes in as it is computed, or a chain that is applied to a product where it
-//! is stored. What is computed, and in which order sums are taken, is as in two steps.
+//! is stored; around a softmax, both. What is computed, and in which order sums are taken, is as in two steps.
 
 use super::{Chain, Kernel, Operand};
 

@@ -12,8 +12,7 @@ use std::ops::Range;
 /// What makes chains be cut.
 const TIGHT: Limits = Limits { inputs: 3, outputs: 2, scalars: 2, bindings: 8, binding: 20, elements: 100 };
 
-const FUSED: Options =
-    Options { fuse: true, before: Some(Limits::NONE), after: Some(Limits::NONE), in_place: true, limits: Limits::NONE };
+const FUSED: Options = Options::ALL;
 
 fn mix(values: impl IntoIterator<Item = u64>) -> u64 {
     values.into_iter().fold(0xcbf2_9ce4_8422_2325, |h, v| (h ^ v).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -403,6 +402,7 @@ fn plans_mean_what_their_programs_mean() {
         let apart = Options { in_place: false, ..FUSED };
         let tight = Options { limits: TIGHT, before: Some(TIGHT), after: Some(TIGHT), ..FUSED };
         let lone = Options { before: None, after: None, ..FUSED };
+        let apart = Options { rows: false, ..apart };
         for options in [FUSED, apart, tight, lone, Options { fuse: false, ..FUSED }] {
             let plan = Plan::new(&program, options).unwrap();
             check_arena(&plan);

@@ -101,6 +101,8 @@ pub struct Options {
     pub before: Option<Limits>,
     /// The same for a chain that is applied to a product as it is stored.
     pub after: Option<Limits>,
+    /// Whether softmax and its gradient, along the last axis, are among those that do both.
+    pub rows: bool,
     /// Let results of chains take over the memory of operands that die there: for devices whose chains can write what they
     /// have just read.
     pub in_place: bool,
@@ -114,6 +116,7 @@ impl Options {
         fuse: true,
         before: Some(Limits::NONE),
         after: Some(Limits::NONE),
+        rows: true,
         in_place: true,
         limits: Limits::NONE,
     };

@@ -5,8 +5,7 @@ use crate::program::op::ElementOp;
 use crate::program::testing::{A, F32, I32, Random, Writer, random_program};
 use crate::program::{NONE, Op, Program};
 
-const FUSED: Options =
-    Options { fuse: true, before: Some(Limits::NONE), after: Some(Limits::NONE), in_place: true, limits: Limits::NONE };
+const FUSED: Options = Options { rows: false, ..Options::ALL };
 
 fn plan(writer: &Writer) -> Plan {
     Plan::new(&Program::decode(&writer.code).unwrap(), FUSED).unwrap()

@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::frame::{Frame, Word};
-use super::fused::Beside;
+use super::fused::{Beside, finished};
 use super::operands::{Lists, Operands};
 use super::prepare::Prepared;
 use super::products::Products;
@@ -16,7 +16,7 @@ use crate::cpu::random::{Stream, dropout, uniform};
 use crate::cpu::reduce::{reduce, reduce_computed};
 use crate::cpu::scan::scan;
 use crate::cpu::shape::{add_into, assign, concat, pad, slice, transpose};
-use crate::cpu::softmax::{softmax, softmax_grad};
+use crate::cpu::softmax::{softmax_between, softmax_grad_between};
 use crate::cpu::top_k::{Largest, top_k};
 use crate::cpu::{Cpu, elementwise};
 use crate::error::{Error, Result};
@@ -52,9 +52,13 @@ impl Engine {
                 top_k(cpu, *axes, *k, on.operand(0)?.dtype, on.input(0)?, to);
             }
             Op::Scan(of) => scan(cpu, *of, on.operand(0)?.dtype, on.input(0)?, on.output(0)?),
-            Op::Softmax { log, axes } => softmax(cpu, *log, *axes, on.input(0)?, on.output(0)?),
+            Op::Softmax { log, axes } => {
+                let (x, y) = (beside.source(|| on.input(0))?, on.output(0)?);
+                finished(cpu, products.behind, 0, |cpu, then| softmax_between(cpu, *log, *axes, x, y, then));
+            }
             Op::SoftmaxGrad { log, axes } => {
-                softmax_grad(cpu, *log, *axes, on.input(0)?, on.input(1)?, on.output(0)?);
+                let (dy, y, dx) = (beside.source(|| on.input(0))?, on.input(1)?, on.output(0)?);
+                finished(cpu, products.behind, 0, |cpu, then| softmax_grad_between(cpu, *log, *axes, dy, y, dx, then));
             }
             Op::Matmul { transpose_a, transpose_b } => products.matmul(prepared, *transpose_a, *transpose_b)?,
             Op::Linear { activation, save_z } => products.linear(*activation, *save_z)?,

@@ -3,9 +3,10 @@
 
 use super::frame::Frame;
 use super::prepare::{Around, chain_inputs};
-use crate::cpu::Isa;
-use crate::cpu::elementwise::{self, Feed, Part};
+use crate::cpu::elementwise::{self, Feed, Part, Source};
+use crate::cpu::gemm::Then;
 use crate::cpu::share::Shared;
+use crate::cpu::{Cpu, Isa};
 use crate::error::Result;
 use crate::plan::{After, Chain, Fused, MAX_CHAIN_INPUTS, MAX_CHAIN_OUTPUTS};
 
@@ -34,21 +35,34 @@ pub struct Behind<'a> {
     taker: usize,
 }
 
+/// Runs what makes a result, with the chain behind it, if there is one behind this result.
+pub fn finished<R>(
+    cpu: &Cpu,
+    behind: Option<&Behind>,
+    result: usize,
+    make: impl FnOnce(&Cpu, Option<&Then>) -> R,
+) -> R {
+    match behind.filter(|behind| behind.result == result) {
+        Some(behind) => make(cpu, Some(&|first, part| behind.apply(cpu.isa, first, part))),
+        None => make(cpu, None),
+    }
+}
+
 impl<'a> Beside<'a> {
     /// No chains.
     pub const NOTHING: Self = Self { before: None, behind: None };
 
-    /// Those of a step whose operands all exist.
+    /// Those of a step whose operands all exist; without what is missing behind it, if anything is.
     ///
     /// # Errors
     /// [`Error::Internal`](crate::error::Error::Internal) for operands that are not where the plan says.
-    pub fn new(fused: &Fused, prepared: &'a Around, frame: &'a Frame) -> Result<Self> {
+    pub fn new(fused: &Fused, prepared: &'a Around, frame: &'a Frame, with_behind: bool) -> Result<Self> {
         let before = match (&fused.before, &prepared.before) {
             (Some(chain), Some(prepared)) => Some(Inputs::new(chain, prepared, frame)?),
             _ => None,
         };
         let behind = match (&fused.after, &prepared.after) {
-            (Some(after), Some(prepared)) => Some(Behind::new(after, prepared, frame)?),
+            (Some(after), Some(prepared)) if with_behind => Some(Behind::new(after, prepared, frame)?),
             _ => None,
         };
         Ok(Self { before, behind })
@@ -57,6 +71,14 @@ impl<'a> Beside<'a> {
     /// What the first operand of the instruction is computed from, if it is not in memory.
     pub fn feed(&self) -> Option<Feed<'_>> {
         self.before.as_ref().map(Inputs::feed)
+    }
+
+    /// The elements of the first operand: computed, or in memory where `words` finds them.
+    ///
+    /// # Errors
+    /// Those of `words`.
+    pub fn source<'s>(&'s self, words: impl FnOnce() -> Result<&'s [u32]>) -> Result<Source<'s>> {
+        self.feed().map_or_else(|| words().map(Source::Words), |feed| Ok(Source::Chain(feed)))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::fused::Behind;
+use super::fused::{Behind, finished};
 use super::memory::Storage;
 use super::operands::Operands;
 use super::prepare::Prepared;
@@ -12,6 +12,7 @@ use crate::cpu::Cpu;
 use crate::cpu::activation::Activation;
 use crate::cpu::gemm::{self, Epilogue, Items, Matrix, Then, gemm_batched};
 use crate::cpu::reduce::reduce;
+use crate::cpu::share::floats;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::plan::{Base, Operand};
@@ -138,23 +139,4 @@ impl Products<'_> {
     fn finished(&self, result: usize, product: impl FnOnce(&Cpu, Option<&Then>) -> Result<()>) -> Result<()> {
         finished(self.cpu, self.behind, result, product)
     }
-}
-
-/// Runs a product with the chain behind it, if there is one behind this result.
-fn finished(
-    cpu: &Cpu,
-    behind: Option<&Behind>,
-    result: usize,
-    product: impl FnOnce(&Cpu, Option<&Then>) -> Result<()>,
-) -> Result<()> {
-    match behind.filter(|behind| behind.result == result) {
-        Some(behind) => product(cpu, Some(&|first, part| behind.apply(cpu.isa, first, part))),
-        None => product(cpu, None),
-    }
-}
-
-/// Words as the numbers whose bits they are.
-fn floats(words: &[u32]) -> &[f32] {
-    // SAFETY: equal in size and alignment, and any bits are a float.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
 }

@@ -72,18 +72,18 @@ impl Engine {
     fn fused(&mut self, planned: &Planned, step: &Step, fused: &Fused, prepared: &Around, frame: &mut Frame) {
         let missing = fused.reads().find_map(|operand| frame.bound.failure(operand)).cloned();
         let mut behind = fused.after.iter().flat_map(|after| &after.chain.inputs);
+        let with_behind = behind.all(|operand| frame.bound.failure(operand).is_none());
         let failure = match missing {
-            None if behind.all(|operand| frame.bound.failure(operand).is_none()) => {
+            None => {
                 let result = guarded(|| {
-                    let beside = Beside::new(fused, prepared, frame)?;
+                    let beside = Beside::new(fused, prepared, frame, with_behind)?;
                     self.dispatch(&fused.kernel, &prepared.kernel, &beside, frame)
                 });
-                let Err(Stop::Error(error) | Stop::Panic(error)) = result else { return };
-                Some(self.failed(planned, step, error))
-            }
-            None => {
-                self.kernel(planned, step, &fused.kernel, &prepared.kernel, frame);
-                None
+                match result {
+                    Ok(()) if with_behind => return,
+                    Ok(()) => None,
+                    Err(Stop::Error(error) | Stop::Panic(error)) => Some(self.failed(planned, step, error)),
+                }
             }
             missing => missing,
         };

@@ -118,6 +118,37 @@ pub(crate) fn a_missing_operand_spreads_through_instructions_with_chains_around_
     }
 }
 
+/// A softmax between two chains, without one of the operands.
+pub(crate) fn a_missing_operand_spreads_through_a_softmax_between_chains(bench: &Bench) {
+    let writer = program(&[(F32, &[2, 2]), (F32, &[2, 2]), (F32, &[2, 2])], |w, x| {
+        let difference = w.like("sub", &[x[0], x[1]], &[]);
+        let soft = w.like("softmax", &[difference], &[A::W(2), A::W(2), A::W(1)]);
+        let doubled = w.like("add", &[soft, soft], &[]);
+        let scaled = w.like("mul", &[doubled, x[2]], &[]);
+        let beside = w.like("neg", &[x[2]], &[]);
+        vec![doubled, scaled, beside]
+    });
+    for missing in [None, Some(1), Some(2), Some(3)] {
+        bench.write(1, &[1.0, 2.0, 3.0, 4.0]);
+        bench.write(2, &[0.0, 1.0, 2.0, 3.0]);
+        bench.write(3, &[3.0; 4]);
+        let slot = |slot: u32| if missing == Some(slot) { 99 } else { slot };
+        bench.submit(&stream(&writer, &[slot(1), slot(2), slot(3)], &[10, 11, 12], &[], &[]));
+        let lost: &[u32] = match missing {
+            None => &[],
+            Some(3) => &[11, 12],
+            Some(_) => &[10, 11],
+        };
+        for (slot, wanted) in [(10, 1.0), (11, 3.0), (12, -3.0)] {
+            if lost.contains(&slot) {
+                assert_eq!(bench.code(slot, 4), "ERR_DISPOSED", "{missing:?} {slot}");
+            } else {
+                assert_eq!(bench.read(slot, 4).unwrap(), [wanted; 4], "{missing:?} {slot}");
+            }
+        }
+    }
+}
+
 pub(crate) fn sync_tells_the_first_unread_failure_once(bench: &Bench) {
     with_bad_index(bench);
     assert_eq!(bench.sync().unwrap_err().error.code(), "ERR_ARGUMENT");

@@ -44,6 +44,7 @@ macro_rules! device_tests {
                 a_failure_spreads_over_programs_and_stops_updates(None),
                 a_chain_computes_what_does_not_depend_on_the_missing_operand(None),
                 a_missing_operand_spreads_through_instructions_with_chains_around_them(None),
+                a_missing_operand_spreads_through_a_softmax_between_chains(None),
                 sync_tells_the_first_unread_failure_once(None),
                 slots_that_do_not_fit_the_program_fail_all_of_it(None),
                 an_in_place_operand_must_not_be_read_through_another_slot(None),

@@ -49,3 +49,28 @@ fn packed_weights_change_no_bit_and_no_write_is_missed() {
     assert_eq!(bench.read(13, 5 * n).unwrap(), doubled);
     assert_eq!(bench.read(14, 5 * n).unwrap(), doubled);
 }
+
+/// Rows that a batch of elements holds many of, a few, and not one of.
+#[test]
+fn a_softmax_between_chains_has_the_bits_of_the_steps_apart() {
+    let benches = [bench(1, true), bench(3, true), bench(1, false)];
+    for (rows, count) in [(1, 1), (700, 7), (300, 64), (9, 1000), (40, 1031), (3, 9001)] {
+        for (op, grad) in [("softmax", "softmaxGrad"), ("logSoftmax", "logSoftmaxGrad")] {
+            let (dims, axes) = ([rows, count], [A::W(rows), A::W(count), A::W(1)]);
+            let shape: (Dtype, &[u32]) = (F32, &dims);
+            let writer = program(&[shape, shape, (F32, &[count]), (F32, &[rows, 1])], |w, x| {
+                let above = w.op("greater", &[(Dtype::Bool, &dims)], &[x[0], x[2]], &[]);
+                let within = w.op("where", &[shape], &[above, x[0], x[3]], &[]);
+                let soft = w.like(op, &[within], &axes);
+                let y = w.op("where", &[shape], &[above, soft, x[1]], &[]);
+                let slope = w.op("mul", &[shape], &[y, x[2]], &[]);
+                let own = w.like(grad, &[slope, x[1]], &axes);
+                vec![y, w.op("where", &[shape], &[above, own, x[2]], &[])]
+            });
+            benches.iter().for_each(Bench::next_turn);
+            let [one, three, apart] = [0, 1, 2].map(|i| order::run(&benches[i], &writer, u64::from(count)));
+            assert!(one == apart && three == apart, "{op} of {dims:?}");
+            assert!(apart.iter().all(Result::is_ok));
+        }
+    }
+}

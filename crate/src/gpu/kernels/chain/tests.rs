@@ -292,7 +292,7 @@ fn chains_of_any_program_are_valid() {
     for _ in 0..600 {
         let program = Program::decode(&random_program(&mut random, 60).code).unwrap();
         let (before, after) = (Some(limits_before(&traits)), Some(limits_after(&traits)));
-        let options = Options { fuse: true, before, after, in_place: true, limits: limits(&traits) };
+        let options = Options { fuse: true, before, after, rows: false, in_place: true, limits: limits(&traits) };
         let plan = Plan::new(&program, options).unwrap();
         for step in &plan.steps {
             for misaligned in [0, u64::MAX] {
