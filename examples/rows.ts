@@ -99,7 +99,7 @@ export const rows: Example<Found> = {
       print(
         [
           String(batch).padStart(5),
-          milliseconds.toFixed(3).padStart(12),
+          milliseconds.toFixed(4).padStart(12),
           ((milliseconds * 1000) / batch).toFixed(1).padStart(11),
           Math.round((batch * 1000) / milliseconds)
             .toLocaleString('en')
