@@ -1,6 +1,6 @@
 /** Embedding and MultiHeadAttention as layers: states, defaults, what they refuse. Values are in `golden/attention.spec.ts`. */
 
-import { type Tensor, compile, embedding, manualSeed, nn, tensor, zeros } from '../../ts/index.ts'
+import { type Tensor, compile, dropout, embedding, manualSeed, nn, tensor, zeros } from '../../ts/index.ts'
 import { random, upload } from '../helpers/data.ts'
 import { differentBits } from '../helpers/compare.ts'
 import { onDevices } from '../helpers/devices.ts'
@@ -109,6 +109,18 @@ onDevices('dropout of attention acts in training alone', async (t, device) => {
   const evaluated = await read()
   t.not(trained, evaluated)
   t.is(await read(), evaluated)
+})
+
+onDevices('dropout of attention draws numbers of its own, whatever else is drawn', async (t, device) => {
+  const x = upload(random('f32', [2, 6, 8]), device)
+  const run = async (others: boolean): Promise<string> => {
+    manualSeed(4)
+    const layer = new nn.MultiHeadAttention(8, 2, { device, dropout: 0.5 })
+    if (others) dropout(x, { p: 0.5 }).dispose()
+    const y = layer.forward(x)
+    return (await y.data()).join()
+  }
+  t.is(await run(true), await run(false))
 })
 
 onDevices('layers that cannot be are refused', (t, device) => {

@@ -136,6 +136,14 @@ onDevices('a learning rate is read and set group by group, or for all', async (t
   t.deepEqual(lrs(), [8, 8])
 })
 
+onDevices('a restored schedule says the rate of the step it goes on with', async (t, device) => {
+  const make = (): optim.SGD => new optim.SGD([parameter(2, 1, device)], { lr: optim.exponential(1, 0.5) })
+  const [saved, other] = [make(), make()]
+  for (let s = 0; s < 3; s++) saved.step()
+  other.loadStateDict(await saved.stateDict())
+  t.deepEqual([other.lr, other.groups[0]!.lr, (await other.stateDict()).groups[0]!.lr], [0.125, 0.125, 0.125])
+})
+
 onDevices('a rate that is none stops the step of all groups', async (t, device) => {
   const [a, b] = [parameter(2, 1, device), parameter(2, 2, device)]
   const sgd = new optim.SGD([{ params: [a] }, { params: [b], lr: () => Number.NaN }], { lr: 1 })

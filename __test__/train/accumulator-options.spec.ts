@@ -172,6 +172,12 @@ onDevices('an EMA follows the steps that are applied, as it is and compiled', as
     t.deepEqual(await values(weight), [3])
     ema.swap()
     t.deepEqual(await values(weight), [4])
+    // Nothing is counted: the weight stays, and so does what it is on average.
+    acc.add({ sum: weight.mul(2).sum(), count: tensor(0, { device }) })
+    acc.step()
+    ema.swap()
+    t.deepEqual(await values(weight), [3])
+    ema.swap()
   }
 })
 

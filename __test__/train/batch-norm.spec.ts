@@ -296,3 +296,32 @@ onDevices('a frozen layer is exact under accumulation', async (t, device) => {
   const [apart, together] = [await gradient(list, false), await gradient([whole], false)]
   t.true(Math.max(...apart.map((v, i) => Math.abs(v - together[i]!))) > 1e-3, 'in training it is not')
 })
+
+onDevices('running statistics that are set back forget the window that has begun', async (t, device) => {
+  const { norm, micro, step } = setup(device, { runningUpdate: 'window' }, 'eager')
+  const [before, after] = batches(device) as [Tensor, Tensor]
+  micro(before)
+  norm.resetRunningStats()
+  micro(after)
+  step()
+  near(t, await values(norm.running_mean), (await values(after.mean(0))).map((m) => 0.1 * m), 1e-5) // prettier-ignore
+  t.is(await norm.num_batches_tracked!.item(), 1)
+})
+
+onDevices('a compiled step hears of a layer that has been seen since', async (t, device) => {
+  const { norm, acc } = setup(device, { runningUpdate: 'window', affine: false }, 'eager')
+  const linear = acc.optimizer.parameters
+  const step = compile(() => acc.step())
+  const x = batches(device)[0]!
+  const add = (): void => acc.add({ sum: norm.forward(x).mul(linear[0]!.sum()).sum(), count: tensor(1, { device }) })
+  norm.eval()
+  add()
+  step()
+  norm.train()
+  for (let w = 1; w < 3; w++) {
+    add()
+    step()
+    t.is(await norm.num_batches_tracked!.item(), w)
+  }
+  t.is(step.stats().recordings, 2)
+})
