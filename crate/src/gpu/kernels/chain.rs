@@ -31,7 +31,7 @@ const SIZE: u32 = 64;
 /// Names of the elements of a vector.
 const ELEMENTS: [&str; 4] = ["x", "y", "z", "w"];
 
-/// What a chain may have to fit a shader: 8 + 4 offsets, 8 scalars, 7 dimensions and 2 more words of immediates.
+/// What a chain may have to fit a shader: 8 + 4 offsets, 8 scalars, 7 dimensions and 3 more words of immediates.
 pub fn limits(traits: &Traits) -> Limits {
     Limits {
         inputs: 8,
@@ -172,13 +172,34 @@ pub(super) fn prepare(chain: &Chain, target: Target) -> Result<Prepared> {
     }
     b.item(&element(chain, &scalars)?);
 
+    let mut units = vectors;
     let mut main = format!("let i = group() * {SIZE}u + local;\nif (i >= p.count) {{ return; }}\n");
+    if target.traits.class == Class::Software {
+        let run = run(vectors);
+        units = vectors.div_ceil(run);
+        b.value("run", run);
+        b.rounds(run);
+        main = format!(
+            "let first = (group() * {SIZE}u + local) * p.run;
+for (var i = first; i < min(first + p.run, p.count); i++) {{
+"
+        );
+    }
     main.push_str(&reads.four(&loads));
     for i in 0..chain.outputs.len() {
         let _ = writeln!(main, "o{i}_set(i, vec4<u32>(rx.o{i}, ry.o{i}, rz.o{i}, rw.o{i}));");
     }
-    let call = b.finish(SIZE, [vectors.div_ceil(SIZE as usize), 1, 1], &main)?;
+    if target.traits.class == Class::Software {
+        main.push('}');
+    }
+    let call = b.finish(SIZE, [units.div_ceil(SIZE as usize), 1, 1], &main)?;
     Ok(Prepared::from(vec![call]))
+}
+
+/// Vectors that an invocation has behind each other where a processor plays the GPU: beginning an invocation takes longer
+/// there than a vector does. A dozen workgroups are enough for all cores.
+fn run(vectors: usize) -> usize {
+    (vectors / (12 * SIZE as usize)).clamp(1, 64)
 }
 
 /// How an operand is read; `rows`: innermost rows are multiples of four.

@@ -5,12 +5,15 @@ use super::super::shader::{Builder, Call, Memory, Type};
 use super::super::{Prepared, Target, input, output};
 use super::GROUP;
 use crate::error::Result;
+use crate::gpu::Class;
 use crate::plan::{Kernel, Operand};
 use crate::program::op::Channels;
 
-/// Elements (or fours of them) that an invocation has behind each other along the outer axis: they share the channel, and
-/// the divisions that find it, which cost a processor that plays the GPU more than the rest.
-const RUN: usize = 8;
+/// Elements (or fours of them) that an invocation has behind each other along the outer axis: they share what is known of
+/// the channel, and the divisions that find it, which cost a processor that plays the GPU more than the rest.
+fn run(target: Target) -> usize {
+    if target.traits.class == Class::Software { 32 } else { 8 }
+}
 
 /// What an invocation works on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,39 +52,47 @@ impl Unit {
         if self == Self::Positions { Type::Vec4U32 } else { Type::U32 }
     }
 
-    /// Writes the call that sets `y` at `i` to the value of `body`, which knows the channel `c`; where the mask says so, to 0.
-    fn finish(self, mut b: Builder, of: Channels, is_masked: bool, body: &str) -> Result<Call> {
+    /// Writes the call that sets `y` at `i` to `value`; where the mask says so, to 0. `channel` comes before, once for all
+    /// elements that an invocation has, and knows the channel `c`.
+    fn finish(
+        self,
+        mut b: Builder,
+        of: Channels,
+        is_masked: bool,
+        run: usize,
+        [channel, value]: [&str; 2],
+    ) -> Result<Call> {
         let (channels, inner) = match self {
             Self::Channels => (of.channels / 4, 1),
             Self::Positions => (of.channels, of.inner / 4),
             Self::One => (of.channels, of.inner),
         };
-        let (span, runs) = (channels * inner, of.outer.div_ceil(RUN));
+        let (span, runs) = (channels * inner, of.outer.div_ceil(run));
         b.value("inner", inner);
         b.value("span", span);
         b.value("outer", of.outer);
         b.value("count", span * runs);
-        b.rounds(RUN);
-        let value = if is_masked {
+        b.rounds(run);
+        let store = if is_masked {
             let on = match self {
                 Self::Positions => "mask(q) != vec4<u32>()",
                 Self::Channels | Self::One => "mask(q) != 0u",
             };
             let zero = if self == Self::One { "0.0" } else { "vec4<f32>()" };
-            format!("let q = o * p.inner + place % p.inner;\ny_set(i, select({zero}, value, {on}));")
+            format!("let q = o * p.inner + place % p.inner;\ny_set(i, select({zero}, {value}, {on}));")
         } else {
-            "y_set(i, value);".to_owned()
+            format!("y_set(i, {value});")
         };
         let main = format!(
             "let unit = group() * {GROUP}u + local;
 if (unit >= p.count) {{ return; }}
 let place = unit % p.span;
 let c = place / p.inner;
-let first = unit / p.span * {RUN}u;
-for (var o = first; o < min(first + {RUN}u, p.outer); o++) {{
+let first = unit / p.span * {run}u;
+{channel}
+for (var o = first; o < min(first + {run}u, p.outer); o++) {{
 let i = o * p.span + place;
-{body}
-{value}
+{store}
 }}"
         );
         b.finish(GROUP as u32, [(span * runs).div_ceil(GROUP), 1, 1], &main)
@@ -111,13 +122,14 @@ pub(super) fn forward(kernel: &Kernel, of: Channels, target: Target) -> Result<P
     }
     if let Some(bias) = bias {
         b.buffer("bias", Memory::Operand(*bias), unit.channels());
-        shift = " + bias(c)";
+        shift = "\nlet shift = bias(c);";
     }
     if let Some(mask) = mask {
         b.buffer("mask", Memory::Operand(*mask), unit.mask());
     }
-    let body = format!("let value = (x(i) - mean(c)) * ({scale}){shift};");
-    Ok(vec![unit.finish(b, of, mask.is_some(), &body)?].into())
+    let channel = format!("let m = mean(c);\nlet scale = {scale};{shift}");
+    let value = if bias.is_some() { "(x(i) - m) * scale + shift" } else { "(x(i) - m) * scale" };
+    Ok(vec![unit.finish(b, of, mask.is_some(), run(target), [&channel, value])?].into())
 }
 
 /// dx ← γ·istd·(dy − Σdy/m − x̂·Σdy·x̂/m): first four coefficients of each channel, then all elements.
@@ -139,9 +151,12 @@ pub(super) fn grad(kernel: &Kernel, of: Channels, target: Target) -> Result<Prep
     if let Some(mask) = mask {
         b.buffer("mask", Memory::Operand(*mask), unit.mask());
     }
-    let body =
-        "let value = each(p.plane + c) * (dy(i) - each(2u * p.plane + c) - (x(i) - each(c)) * each(3u * p.plane + c));";
-    let apply = unit.finish(b, of, mask.is_some(), body)?;
+    let channel = "let m = each(c);
+let scale = each(p.plane + c);
+let shift = each(2u * p.plane + c);
+let slope = each(3u * p.plane + c);";
+    let value = "scale * (dy(i) - shift - (x(i) - m) * slope)";
+    let apply = unit.finish(b, of, mask.is_some(), run(target), [channel, value])?;
     Ok(Prepared { calls: vec![coefficients(kernel, of, plane, target)?, apply], scratch: 4 * plane, check: None })
 }
 

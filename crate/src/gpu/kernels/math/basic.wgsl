@@ -51,6 +51,10 @@ fn math_to_i32(x: f32) -> i32 {
     return select(select(inside, 2147483647, x >= 2147483648.0), 0, math_is_nan(x));
 }
 
+// The integer that n is, for whole n with |n| ≤ 2²²; anything for others. 1.5·2²³ + n has n in its last bits. `i32(n)`
+// would be kept inside the range of integers first, which costs a processor that plays the GPU more than an exponential.
+fn math_whole(n: f32) -> i32 { return bitcast<i32>(n + 12582912.0) - 0x4b400000; }
+
 // Whether x ≠ 0; NaN is.
 fn math_to_bool(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) != 0u; }
 

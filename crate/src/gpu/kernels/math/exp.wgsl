@@ -18,14 +18,14 @@ fn math_scale(x: f32, n: i32) -> f32 {
 
 fn math_exp(x: f32) -> f32 {
     let reduced = math_reduce(clamp(x, $EXP_LOWEST, $EXP_HIGHEST));
-    let y = math_scale(1.0 + math_expm1_reduced(reduced.y), i32(reduced.x));
+    let y = math_scale(1.0 + math_expm1_reduced(reduced.y), math_whole(reduced.x));
     return select(y, x, math_is_nan(x));
 }
 
 // e^(x + tail) for x ≤ 0, where `tail` is below the precision of x; 0 below the normal range. NaN is lost.
 fn math_decay_sum(x: f32, tail: f32) -> f32 {
     let reduced = math_reduce(max(x, -88.0));
-    let y = (1.0 + math_expm1_reduced(reduced.y + tail)) * math_power_of_two(i32(reduced.x));
+    let y = (1.0 + math_expm1_reduced(reduced.y + tail)) * math_power_of_two(math_whole(reduced.x));
     return select(y, 0.0, x < $DECAY_LOWEST);
 }
 
@@ -35,7 +35,7 @@ fn math_decay(x: f32) -> f32 { return select(math_decay_sum(x, 0.0), x, math_is_
 // ½(eˣ − 1).
 fn math_half_expm1(x: f32) -> f32 {
     let reduced = math_reduce(x);
-    let half = math_power_of_two(i32(reduced.x) - 1);
+    let half = math_power_of_two(math_whole(reduced.x) - 1);
     return fma(half, math_expm1_reduced(reduced.y), math_hide(half - 0.5));
 }
 

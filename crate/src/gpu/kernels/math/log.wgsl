@@ -39,7 +39,7 @@ fn math_log1p(x: f32) -> f32 {
     let big = math_hide(sum - 1.0);
     let lost = math_hide(1.0 - math_hide(sum - big)) + math_hide(x - big);
     let split = math_split(sum);
-    let scale = bitcast<f32>(u32(max(127 - i32(split.x), 0)) << 23u);
+    let scale = bitcast<f32>(u32(max(127 - math_whole(split.x), 0)) << 23u);
     let y = math_log_edges(sum, math_log_assemble(split.x, fma(lost, scale, split.y - 1.0)));
     return select(y, x, abs(x) < $HALF_EPSILON || math_is_nan(x));
 }

@@ -21,7 +21,7 @@ fn math_exp2(high: f32, low: f32) -> f32 {
     let x = clamp(high, -160.0, 160.0);
     let n = round(x);
     let r = math_hide(x - n) + select(0.0, low, abs(high) < 160.0);
-    return math_scale(1.0 + r * $EXP2_OF_R, i32(n));
+    return math_scale(1.0 + r * $EXP2_OF_R, math_whole(n));
 }
 
 // xʸ with the special cases of IEEE 754; x² is x·x.

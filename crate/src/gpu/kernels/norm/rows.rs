@@ -194,7 +194,9 @@ fn two_of(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {{ return a + b; }}
 
     /// What is done before the first sum.
     fn begin(&self) -> String {
-        let first = if self.layout.is_some() { "first_channel = here % p.groups * p.channels;" } else { "" };
+        // With one group it is 0 for all, and what goes by channel is then loaded once for all rows.
+        let has_groups = self.layout.is_some_and(|layout| layout.groups > 1);
+        let first = if has_groups { "first_channel = here % p.groups * p.channels;" } else { "" };
         format!("let here = min(row, p.rows - 1u);\n{first}\n{}\n", self.before)
     }
 
