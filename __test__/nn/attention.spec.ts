@@ -100,6 +100,29 @@ onDevices(
   },
 )
 
+onDevices('projections start within Xavier’s bound, and biases at 0', async (t, device) => {
+  manualSeed(2)
+  for (const [options, bounds] of [
+    [{}, { in_proj_weight: Math.sqrt(6 / (12 + 36)) }],
+    [
+      { kdim: 20, vdim: 4 },
+      { q_proj_weight: 0.5, k_proj_weight: Math.sqrt(6 / 32), v_proj_weight: Math.sqrt(6 / 16) },
+    ],
+  ] as const) {
+    const layer = new nn.MultiHeadAttention(12, 2, { ...options, device })
+    const parameters = layer.namedParameters()
+    for (const [name, bound] of Object.entries({ ...bounds, 'out_proj.weight': 1 / Math.sqrt(12) })) {
+      const most = Math.max(...[...(await parameters.get(name)!.data())].map(Math.abs))
+      t.true(most <= bound && most > 0.85 * bound, `${name}: ${most} of ${bound}`)
+    }
+    for (const name of ['in_proj_bias', 'out_proj.bias'])
+      t.true(
+        (await parameters.get(name)!.data()).every((v) => v === 0),
+        name,
+      )
+  }
+})
+
 onDevices('dropout of attention acts in training alone', async (t, device) => {
   const layer = new nn.MultiHeadAttention(8, 2, { device, dropout: 0.5 })
   const x = upload(random('f32', [2, 6, 8]), device)

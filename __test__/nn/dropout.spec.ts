@@ -132,6 +132,20 @@ onDevices('seed 0 drops the first of four, and the gradient has the same mask', 
   t.deepEqual([...x.grad!.dataSync()], [0, 2, 2, 2])
 })
 
+onDevices('an element stays exactly when its number is at least p', (t, device) => {
+  // The first word of the generator for a counter and a key of 0, as a number of 24 bits.
+  const number = 0x6627_e8d5 >>> 8
+  for (const [p, kept] of [
+    [number, true],
+    [number + 0.5, false],
+    [number + 1, false],
+  ] as const) {
+    manualSeed(0)
+    const y = new nn.Dropout(p * 2 ** -24).forward(ones([1, 1], { device })).dataSync()
+    t.is(y[0]! > 0, kept, `${p}`)
+  }
+})
+
 onDevices('outside training, and with p 0, the input is handed on; with p 1 nothing is', (t, device) => {
   const x = ones([2, 3], { device, requiresGrad: true })
   const before = JSON.stringify(randomState())

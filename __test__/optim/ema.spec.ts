@@ -101,6 +101,14 @@ onDevices('swap gives the model the averages and back, copyTo gives them to anot
   for (const refused of [() => ema.update(), () => ema.copyTo(other), () => void ema.stateDict()])
     t.is(codeOf(refused), 'ERR_ARGUMENT')
   ema.swap()
+  const update = compile(() => ema.update())
+  const [state, saved] = [await ema.stateDict(), await averagesOf(ema)]
+  update()
+  ema.swap()
+  t.is(codeOf(update), 'ERR_ARGUMENT', 'recorded before they were swapped')
+  ema.swap()
+  t.notDeepEqual(await averagesOf(ema), saved)
+  ema.loadStateDict(state)
   t.deepEqual([ema.swapped, await Promise.all(list.map(values)), await averagesOf(ema)], [false, own, averages])
   // The optimiser still has these parameters.
   move(list, sgd, 999)

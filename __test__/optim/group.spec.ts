@@ -146,11 +146,12 @@ onDevices('a restored schedule says the rate of the step it goes on with', async
 
 onDevices('a rate that is none stops the step of all groups', async (t, device) => {
   const [a, b] = [parameter(2, 1, device), parameter(2, 2, device)]
-  const sgd = new optim.SGD([{ params: [a] }, { params: [b], lr: () => Number.NaN }], { lr: 1 })
+  const sgd = new optim.SGD([{ params: [a] }, { params: [b], lr: () => Number.NaN }], { lr: (s) => 1 + s })
   feed([a, b], 0)
   const before = [await values(a), await values(b)]
   t.is(codeOf(() => sgd.step()), 'ERR_ARGUMENT') // prettier-ignore
   t.deepEqual([await values(a), await values(b)], before)
+  t.is(sgd.lr, 1, 'no group has gone a step further')
   sgd.groups[1]!.lr = 1
   t.is((await sgd.stateDict()).step, 0)
 })

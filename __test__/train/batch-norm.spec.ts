@@ -11,6 +11,7 @@ import {
   nn,
   noGrad,
   optim,
+  scope,
   tensor,
   train,
 } from '../../ts/index.ts'
@@ -306,6 +307,15 @@ onDevices('running statistics that are set back forget the window that has begun
   step()
   near(t, await values(norm.running_mean), (await values(after.mean(0))).map((m) => 0.1 * m), 1e-5) // prettier-ignore
   t.is(await norm.num_batches_tracked!.item(), 1)
+})
+
+onDevices('a window outlives the scopes of its micro-batches', async (t, device) => {
+  const { norm, micro, step } = setup(device, { runningUpdate: 'window' }, 'eager')
+  const list = batches(device)
+  for (const x of list) scope(() => micro(x))
+  step()
+  const [mean] = await together(list)
+  near(t, await values(norm.running_mean), mean.map((m) => 0.1 * m), 1e-5) // prettier-ignore
 })
 
 onDevices('a compiled step hears of a layer that has been seen since', async (t, device) => {
