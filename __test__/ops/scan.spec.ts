@@ -1,10 +1,24 @@
 /**
- * prod, cumsum and cumprod: values against loops in f64, bits against the position alone, gradients against central
+ * prod, cumsum and cumprod: values against loops in f64, bits against the position alone (nothing appended changes one), gradients against central
  * differences, with zeros among the factors too. Compiled they give what they give eagerly.
  */
 
 import test from 'ava'
-import { type Axis, type Tensor, compile, cumprod, cumsum, grad, prod, scope, tensor, zeros } from '../../ts/index.ts'
+import {
+  type Axis,
+  type Tensor,
+  compile,
+  concat,
+  cumprod,
+  cumsum,
+  full,
+  grad,
+  prod,
+  scope,
+  slice,
+  tensor,
+  zeros,
+} from '../../ts/index.ts'
 import { agree } from '../helpers/compiled.ts'
 import { type Data, array, random, upload } from '../helpers/data.ts'
 import { FAMILIES } from '../helpers/cases.ts'
@@ -163,6 +177,23 @@ onDevices('compiled, values and gradients are those of eager code', async (t, de
     const [eager, compiled] = [both(x), compile(both)(x)]
     await agree(t, compiled[0], eager[0], 'value')
     await agree(t, compiled[1], eager[1], 'gradient')
+  }
+})
+
+onDevices('nothing appended changes a bit of sums, products and their gradients', async (t, device) => {
+  const x = upload(factors('f32', [3, 70]), device)
+  for (const [f, nothing] of [
+    [(v: Tensor) => cumsum(v, 1), 0],
+    [(v: Tensor) => cumsum(v, 1, { reverse: true }), 0],
+    [(v: Tensor) => cumprod(v, 1), 1],
+    [(v: Tensor) => cumprod(v, 1, { reverse: true }), 1],
+  ] as const) {
+    const padded = (length: number) => (v: Tensor) =>
+      slice(f(concat([v, full([3, length - 70], nothing, { device })], 1)), [0, 0], [3, 70])
+    const both = (f: (v: Tensor) => Tensor): Tensor[] => [f(x), grad((v) => f(v).mul(x).square().sum())(x)[0]!]
+    const plain = both(f)
+    for (const length of [71, 101, 1100])
+      for (const [i, y] of both(padded(length)).entries()) await agree(t, y, plain[i]!, `${length}: ${i}`) // prettier-ignore
   }
 })
 

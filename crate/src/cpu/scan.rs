@@ -1,8 +1,8 @@
 //! Running sums and products over the middle of `[outer, count, inner]`, from either end, with the element itself or without.
 //!
-//! A line is cut into blocks by position. What has been met inside a block is joined to what has been met before it, so an
-//! error grows with the length of a block and the number of blocks, not with the length of the line; nothing that follows
-//! changes a bit. Lines go side by side, neighbouring columns as vectors, rows to hide that each step waits for the last.
+//! A line is cut into blocks by position, from its begin whichever way it is gone. What has been met inside a block is joined
+//! to what has been met before it, so an error grows with the length of a block and the number of blocks, not with the length of
+//! the line; nothing that follows changes a bit, nor, from the other end, does appended nothing. Lines go side by side, neighbouring columns as vectors, rows to hide that each step waits for the last.
 
 use super::Cpu;
 use super::share::Shared;
@@ -130,26 +130,31 @@ impl Combine for WordProduct {
     }
 }
 
-/// The positions of a block, in the order of the scan.
+/// The blocks, and the positions of each, in the order of the scan.
 #[inline(always)]
-fn block(of: Scan, begin: usize) -> impl Iterator<Item = usize> {
+fn blocks(of: Scan) -> impl Iterator<Item = impl Iterator<Item = usize>> {
     let count = of.axes.count;
-    (begin..(begin + BLOCK).min(count)).map(move |i| if of.reverse { count - 1 - i } else { i })
+    let last = count.div_ceil(BLOCK) - 1;
+    (0..=last).map(move |number| {
+        let begin = if of.reverse { last - number } else { number } * BLOCK;
+        let end = (begin + BLOCK).min(count);
+        (begin..end).map(move |i| if of.reverse { begin + end - 1 - i } else { i })
+    })
 }
 
 #[inline(always)]
 fn rows<T: Combine, const WIDTH: usize>(of: Scan, x: &[u32], y: &mut [u32]) {
     let count = of.axes.count;
     let mut before = [T::NEUTRAL; WIDTH];
-    for begin in (0..count).step_by(BLOCK) {
+    for (number, block) in blocks(of).enumerate() {
         let offsets = before;
         let mut inside = [T::NEUTRAL; WIDTH];
-        for (k, i) in block(of, begin).enumerate() {
+        for (k, i) in block.enumerate() {
             for r in 0..WIDTH {
                 let at = r * count + i;
                 // What is first is taken as it is: 0 + −0 would lose its sign.
                 inside[r] = if k == 0 { x[at] } else { T::join(inside[r], x[at]) };
-                let so = if begin == 0 { inside[r] } else { T::join(offsets[r], inside[r]) };
+                let so = if number == 0 { inside[r] } else { T::join(offsets[r], inside[r]) };
                 y[at] = if of.exclusive { before[r] } else { so };
                 before[r] = so;
             }
@@ -162,10 +167,10 @@ fn columns<T: Combine>(of: Scan, part: Part, x: &[u32], y: Shared<'_, u32>) {
     let Part { slab, first, width } = part;
     let Middle { count, inner, .. } = of.axes;
     let mut before = [T::NEUTRAL; STRIP];
-    for begin in (0..count).step_by(BLOCK) {
+    for (number, block) in blocks(of).enumerate() {
         let offsets = before;
         let mut inside = [T::NEUTRAL; STRIP];
-        for (k, i) in block(of, begin).enumerate() {
+        for (k, i) in block.enumerate() {
             let at = (slab * count + i) * inner + first;
             let words = at..at + width;
             // SAFETY: every part has its own columns, of which this is the only row in use.
@@ -181,7 +186,7 @@ fn columns<T: Combine>(of: Scan, part: Part, x: &[u32], y: Shared<'_, u32>) {
             if of.exclusive {
                 y.copy_from_slice(before);
             }
-            if begin == 0 {
+            if number == 0 {
                 before.copy_from_slice(inside);
             } else {
                 for ((before, &offset), &inside) in before.iter_mut().zip(offsets).zip(&*inside) {
@@ -319,9 +324,15 @@ mod tests {
                 let all = run(&cpu, of(outer, count), Dtype::F32, &x);
                 let last = &x[(outer - 1) * count..];
                 assert_eq!(all[(outer - 1) * count..], run(&cpu, of(1, count), Dtype::F32, last));
+                let backwards = |count| Scan { reverse: true, ..of(1, count) };
                 for short in [1, 31, 32, 33, 250] {
                     let start = run(&cpu, of(1, short), Dtype::F32, &last[..short]);
                     assert_eq!(all[(outer - 1) * count..][..short], start);
+                    // From the other end, what is appended comes first: zeros of a sum, ones of a product.
+                    let end = run(&cpu, backwards(short), Dtype::F32, &last[..short]);
+                    let nothing = if kind == ScanOp::Sum { 0.0f32 } else { 1.0 }.to_bits();
+                    let longer: Vec<u32> = last[..short].iter().copied().chain([nothing; 41]).collect();
+                    assert_eq!(run(&cpu, backwards(longer.len()), Dtype::F32, &longer)[..short], end);
                 }
                 // Columns have the bits of rows.
                 let columns: Vec<u32> = (0..outer * count).map(|at| x[at % outer * count + at / outer]).collect();

@@ -1,8 +1,9 @@
 //! Running sums and products over the middle of `[outer, count, inner]`, from either end, with the element itself or without.
 //!
-//! A *line* is one of the `outer · inner` middles, cut into blocks by position, one to each invocation. Blocks are folded to
-//! their totals; the running totals are found the same way, until one block is left; then each block runs from the total of
-//! what is before it. So errors grow with the length of a block for each level, and what follows changes no bit.
+//! A *line* is one of the `outer · inner` middles, cut into blocks by position, from its begin whichever way it is gone, one to
+//! each invocation. Blocks are folded to their totals; the running totals are found the same way, until one block is left; then
+//! each block runs from the total of what is before it. So errors grow with the length of a block for each level; what follows
+//! changes no bit, nor, from the other end, does appended nothing.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ const SIZE: usize = 64;
 /// Lines of one level.
 #[derive(Clone, Copy)]
 struct Level<'a> {
-    /// What is done; those above the first go forwards and take everything.
+    /// What is done; those above the first take everything.
     of: Scan,
     dtype: Dtype,
     x: Memory,
@@ -53,7 +54,7 @@ impl Level<'_> {
             let [totals, running] = [(), ()].map(|()| scratch.take(lines * blocks));
             calls.push(self.fold(totals)?);
             let axes = Middle { outer: lines, count: blocks, inner: 1 };
-            let of = Scan { axes, reverse: false, exclusive: false, ..self.of };
+            let of = Scan { axes, exclusive: false, ..self.of };
             Level { of, x: totals, ..self }.run(running, scratch, calls)?;
             before = Some(running);
         }
@@ -82,10 +83,9 @@ impl Level<'_> {
         let (ty, sign) = (ty.name(), if self.of.kind == ScanOp::Sum { "+" } else { "*" });
         b.item(&format!("fn join(a: {ty}, b: {ty}) -> {ty} {{ return a {sign} b; }}"));
         // Neighbouring invocations have neighbouring columns, or blocks where there is one column.
-        let at = if self.of.reverse { "(p.count - 1u - i)" } else { "i" };
-        b.item(&format!(
-            "fn place(line: u32, i: u32) -> u32 {{ return (line / p.inner * p.count + {at}) * p.inner + line % p.inner; }}"
-        ));
+        b.item(
+            "fn place(line: u32, i: u32) -> u32 { return (line / p.inner * p.count + i) * p.inner + line % p.inner; }",
+        );
         let begin = format!(
             "let task = group() * {SIZE}u + local;
 if (task >= p.tasks) {{ return; }}
@@ -93,9 +93,16 @@ let block = task / p.inner % p.blocks;
 let line = task / p.inner / p.blocks * p.inner + task % p.inner;
 let begin = block * {BLOCK}u;
 let end = min(begin + {BLOCK}u, p.count);
-var inside = x(place(line, begin));"
+let size = end - begin;
+var inside = x({});",
+            self.place("0u")
         );
         (b, tasks, begin)
+    }
+
+    /// Where number `k` of a block is, in the order of the scan.
+    fn place(&self, k: &str) -> String {
+        if self.of.reverse { format!("place(line, end - 1u - {k})") } else { format!("place(line, begin + {k})") }
     }
 
     /// totals[line, block]: all of a block.
@@ -104,8 +111,9 @@ var inside = x(place(line, begin));"
         b.buffer("totals", totals, self.ty());
         let main = format!(
             "{begin}
-for (var i = begin + 1u; i < end; i++) {{ inside = join(inside, x(place(line, i))); }}
-totals_set(line * p.blocks + block, inside);"
+for (var k = 1u; k < size; k++) {{ inside = join(inside, x({})); }}
+totals_set(line * p.blocks + block, inside);",
+            self.place("k")
         );
         b.finish(SIZE as u32, [tasks.div_ceil(SIZE), 1, 1], &main)
     }
@@ -118,8 +126,12 @@ totals_set(line * p.blocks + block, inside);"
         if let Some(before) = before {
             b.buffer("before", before, self.ty());
             // Of the first block nothing is before: what is not there is not joined, or −0 would lose its sign.
-            offset = "if (block > 0u) { offset = before(line * p.blocks + block - 1u); }";
-            so = "select(inside, join(offset, inside), block > 0u)";
+            offset = if self.of.reverse {
+                "let has = block + 1u < p.blocks;\nif (has) { offset = before(line * p.blocks + block + 1u); }"
+            } else {
+                "let has = block > 0u;\nif (has) { offset = before(line * p.blocks + block - 1u); }"
+            };
+            so = "select(inside, join(offset, inside), has)";
         }
         let (first, last) = if self.of.exclusive { ("last", "last = next;") } else { ("next", "") };
         let main = format!(
@@ -128,15 +140,17 @@ var offset = p.neutral;
 {offset}
 var last = offset;
 var next = {so};
-y_set(place(line, begin), {first});
+y_set({}, {first});
 {last}
-for (var i = begin + 1u; i < end; i++) {{
-  let at = place(line, i);
+for (var k = 1u; k < size; k++) {{
+  let at = {};
   inside = join(inside, x(at));
   next = {so};
   y_set(at, {first});
   {last}
-}}"
+}}",
+            self.place("0u"),
+            self.place("k")
         );
         b.finish(SIZE as u32, [tasks.div_ceil(SIZE), 1, 1], &main)
     }

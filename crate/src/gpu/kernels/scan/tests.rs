@@ -116,6 +116,13 @@ fn rows_alone_and_what_follows_change_no_bit() {
         for short in [1, 32, 33, 1024, 1100, count] {
             let start = on_gpu(&mut lab, of(1, short), Dtype::F32, &x[last..][..short], 1);
             assert!(all[last..][..short] == start, "{short}");
+            // From the other end, what is appended comes first: zeros of a sum, ones of a product.
+            let backwards = |count| Scan { reverse: true, ..of(1, count) };
+            let end = on_gpu(&mut lab, backwards(short), Dtype::F32, &x[last..][..short], 1);
+            let nothing = if kind == ScanOp::Sum { 0.0f32 } else { 1.0 }.to_bits();
+            let longer: Vec<u32> = x[last..][..short].iter().copied().chain([nothing; 41]).collect();
+            let longer = on_gpu(&mut lab, backwards(longer.len()), Dtype::F32, &longer, 0);
+            assert!(longer[..short] == end, "{short} backwards");
         }
     }
 }
