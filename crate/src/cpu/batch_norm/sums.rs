@@ -1,6 +1,6 @@
 //! Sums over all positions of a channel: statistics, and what the gradient needs. Positions are cut into blocks, channels
 //! into strips; one task sums one block of one strip into a row of partial results. Where channels lie side by side
-//! (`inner` = 1) a block is a few rows, added four at a time into one sum per channel; otherwise it is a run of positions,
+//! (`inner` = 1) a block is a few rows, added several at a time into one sum per channel; otherwise it is a run of positions,
 //! added up for one channel after the other in 32 lanes and a tree.
 //!
 //! The mean of a block is rounded, and where it is large beside the deviations that is more than these can bear: a block
@@ -16,6 +16,9 @@ use crate::program::op::Channels;
 
 /// Positions of a block where channels lie side by side: with a strip, 128 KiB.
 const ROWS: usize = 64;
+
+/// Rows of a block that are added at a time, so that sums are read and written an eighth as often.
+const TOGETHER: usize = 8;
 
 /// Channels of a strip there.
 const STRIP: usize = 512;
@@ -244,7 +247,7 @@ fn block_statistics<const FMA: bool>(
     }
     if unit.of.inner > 1 {
         for (i, channel) in (unit.channels.0..unit.channels.1).enumerate() {
-            let centre = over_run(&unit, channel, x, x, |x, _| [x, 0.0])[0] / count;
+            let centre = over_run(&unit, channel, x, x, |x, _| [x])[0] / count;
             mean[i] = centre;
             [m2[i], drift[i]] = over_run(&unit, channel, x, x, |x, _| [(x - centre) * (x - centre), x - centre]);
         }
@@ -272,11 +275,11 @@ fn block_of_rows<const FMA: bool>(
 ) {
     let mut rows = [0; ROWS];
     let counted = active(&unit, &mut rows);
-    let (quads, rest) = rows[..counted].as_chunks::<4>();
-    for quad in quads {
-        let [a, b, c, d] = quad.map(|row| row_of(&unit, x, row));
-        for ((((mean, a), b), c), d) in mean.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            *mean += (a + b) + (c + d);
+    let (groups, rest) = rows[..counted].as_chunks::<TOGETHER>();
+    for group in groups {
+        let x = group.map(|row| &row_of(&unit, x, row)[..mean.len()]);
+        for (i, mean) in mean.iter_mut().enumerate() {
+            *mean += pairwise(x.map(|x| x[i]));
         }
     }
     for &row in rest {
@@ -287,13 +290,13 @@ fn block_of_rows<const FMA: bool>(
     for mean in &mut *mean {
         *mean /= count;
     }
-    for quad in quads {
-        let [a, b, c, d] = quad.map(|row| row_of(&unit, x, row));
-        let places = m2.iter_mut().zip(&mut *drift).zip(&*mean);
-        for ((((((m2, drift), mean), a), b), c), d) in places.zip(a).zip(b).zip(c).zip(d) {
-            let (a, b, c, d) = (a - mean, b - mean, c - mean, d - mean);
-            *m2 += madd::<FMA>(a, a, b * b) + madd::<FMA>(c, c, d * d);
-            *drift += (a + b) + (c + d);
+    let (m2, drift) = (&mut m2[..mean.len()], &mut drift[..mean.len()]);
+    for group in groups {
+        let x = group.map(|row| &row_of(&unit, x, row)[..mean.len()]);
+        for (i, &mean) in mean.iter().enumerate() {
+            let apart = x.map(|x| x[i] - mean);
+            m2[i] += pairwise(apart.map(|d| d * d));
+            drift[i] += pairwise(apart);
         }
     }
     for &row in rest {
@@ -303,6 +306,11 @@ fn block_of_rows<const FMA: bool>(
             *drift += x - mean;
         }
     }
+}
+
+#[inline(always)]
+fn pairwise([a, b, c, d, e, f, g, h]: [f32; TOGETHER]) -> f32 {
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
 #[inline(always)]
@@ -345,11 +353,17 @@ fn block_grad_sums<const FMA: bool>(
     }
 }
 
-/// Sums of two terms of every pair of elements of one channel in a run of positions.
+/// Sums of some terms of every pair of elements of one channel in a run of positions.
 #[inline(always)]
-fn over_run(unit: &Unit, channel: usize, a: &[f32], b: &[f32], terms: impl Fn(f32, f32) -> [f32; 2]) -> [f32; 2] {
+fn over_run<const TERMS: usize>(
+    unit: &Unit,
+    channel: usize,
+    a: &[f32],
+    b: &[f32],
+    terms: impl Fn(f32, f32) -> [f32; TERMS],
+) -> [f32; TERMS] {
     let Channels { channels, inner, .. } = unit.of;
-    let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+    let mut sums = [[0.0; LANES]; TERMS];
     let (mut position, end) = unit.positions;
     while position < end {
         let (o, i) = (position / inner, position % inner);
@@ -363,33 +377,33 @@ fn over_run(unit: &Unit, channel: usize, a: &[f32], b: &[f32], terms: impl Fn(f3
             let (mask, mask_rest) = mask[position..position + length].as_chunks::<LANES>();
             for ((a, b), mask) in a_whole.iter().zip(b_whole).zip(mask) {
                 for lane in 0..LANES {
-                    let [x, y] = terms(a[lane], b[lane]);
-                    first[lane] += if mask[lane] == 0 { 0.0 } else { x };
-                    second[lane] += if mask[lane] == 0 { 0.0 } else { y };
+                    for (sums, term) in sums.iter_mut().zip(terms(a[lane], b[lane])) {
+                        sums[lane] += if mask[lane] == 0 { 0.0 } else { term };
+                    }
                 }
             }
             for (lane, ((&a, &b), &on)) in a_rest.iter().zip(b_rest).zip(mask_rest).enumerate() {
-                let [x, y] = terms(a, b);
-                first[lane] += if on == 0 { 0.0 } else { x };
-                second[lane] += if on == 0 { 0.0 } else { y };
+                for (sums, term) in sums.iter_mut().zip(terms(a, b)) {
+                    sums[lane] += if on == 0 { 0.0 } else { term };
+                }
             }
         } else {
             for (a, b) in a_whole.iter().zip(b_whole) {
                 for lane in 0..LANES {
-                    let [x, y] = terms(a[lane], b[lane]);
-                    first[lane] += x;
-                    second[lane] += y;
+                    for (sums, term) in sums.iter_mut().zip(terms(a[lane], b[lane])) {
+                        sums[lane] += term;
+                    }
                 }
             }
             for (lane, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
-                let [x, y] = terms(a, b);
-                first[lane] += x;
-                second[lane] += y;
+                for (sums, term) in sums.iter_mut().zip(terms(a, b)) {
+                    sums[lane] += term;
+                }
             }
         }
         position += length;
     }
-    [fold(first), fold(second)]
+    sums.map(fold)
 }
 
 /// μ = Σnᵢμᵢ/n and M2 = Σ(M2ᵢ + nᵢ(μᵢ − μ)²): Chan's merge of all blocks at once. A mean has two parts.
