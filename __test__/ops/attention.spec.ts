@@ -268,6 +268,9 @@ function refused(t: ExecutionContext, device: Device): void {
   ])
     t.is(codeOf(fn), 'ERR_DTYPE')
   for (const options of [{ scale: NaN }, { dropout: 2 }, { causal: 1 }]) t.is(codeOf(attend(options)), 'ERR_ARGUMENT')
+  t.throws(() => softmax(x, -1, { masks: x } as object), {
+    message: "softmax: there is no option 'masks'; there are mask",
+  })
   const other = DEVICES.find((d) => d !== device)
   if (other !== undefined)
     t.is(codeOf(attend({ mask: zeros([3, 3], { device: other, dtype: 'bool' }) })), 'ERR_DEVICE_MISMATCH')

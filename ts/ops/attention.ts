@@ -103,8 +103,9 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
       return matmul(p === 0 ? weights : dropout(weights, { p, ...(site === undefined ? {} : { site }) }), v)
     }
     if (allowed === null) return attend(q, k, v)
-    const y = attend(held(q), held(k), held(v))
-    return noted(y, q, maximum(spoilt(k), spoilt(v)), real === null ? 'causal' : allowed)
+    // First, so that the last product can take the selection in.
+    const { fine, otherwise } = meetings(q, maximum(spoilt(k), spoilt(v)), real === null ? 'causal' : allowed)
+    return where(fine, attend(held(q), held(k), held(v)), otherwise)
   })
 }
 
@@ -214,16 +215,15 @@ function spoilt(x: Tensor): Tensor {
   return noGrad(() => where(isFinite(max(abs(x), -1, { keepDims: true })), full(shape, 0, { dtype, device }), SPOILT))
 }
 
-/** The results, with NaN for queries that are spoilt or meet spoilt keys, and 0 for those that meet none. */
-function noted(y: Tensor, q: Tensor, keys: Tensor, allowed: Tensor | 'causal'): Tensor {
-  const nothing = full([], Number.NaN, { dtype: y.dtype, device: y.device })
-  if (allowed === 'causal') {
-    // Every query meets the first key, and it meets what those before it have met.
-    return where(less(add(running(keys, q.shape.at(-2)!), spoilt(q)), SPOILT), y, nothing)
-  }
+/** Which queries, `[…, Tq, 1]`, are not spoilt and meet keys of which none is; and what becomes of others: 0 where they meet none. */
+function meetings(q: Tensor, keys: Tensor, allowed: Tensor | 'causal'): { fine: Tensor; otherwise: Tensor } {
+  const nan = full([], Number.NaN, { dtype: q.dtype, device: q.device })
+  // Every query meets the first key, and it meets what those before it have met.
+  if (allowed === 'causal')
+    return { fine: less(add(running(keys, q.shape.at(-2)!), spoilt(q)), SPOILT), otherwise: nan }
   const met = sum(where(allowed, rows(add(keys, 1)), 0), -1, { keepDims: true })
   const fine = logicalAnd(logicalAnd(greater(met, 0), less(met, SPOILT)), less(spoilt(q), SPOILT))
-  return where(fine, y, where(equal(met, 0), 0, nothing))
+  return { fine, otherwise: where(equal(met, 0), 0, nan) }
 }
 
 /** What queries at positions 0, 1, … count when they meet the keys up to theirs: `[…, Tk, 1]` as `[…, Tq, 1]`. */

@@ -5,7 +5,7 @@
  */
 
 import { noGrad, recording, track } from '../autograd/tape.ts'
-import { TilegradError, checkOptions } from '../errors.ts'
+import { type Names, TilegradError, checkOptions } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { scope } from '../scope.ts'
 import { broadcastsTo, normalizeAxis, numel, showShape } from '../shape.ts'
@@ -22,6 +22,8 @@ export interface SoftmaxOptions {
    */
   readonly mask?: Tensor
 }
+
+const OPTIONS: Names<SoftmaxOptions> = { mask: true }
 
 /**
  * e^(x − m) / Σ e^(x − m) with m the maximum along `axis`.
@@ -72,7 +74,7 @@ function along(
 ): Tensor {
   checkTensor(op, 'x', x)
   checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
-  checkOptions(op, options)
+  checkOptions(op, options, OPTIONS)
   const mask = checkMask(op, x, options)
   const at = normalizeAxis(op, axis, x.shape.length)
   const attributes = [numel(x.shape.slice(0, at)), x.shape[at]!, numel(x.shape.slice(at + 1))]

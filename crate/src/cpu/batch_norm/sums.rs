@@ -295,7 +295,9 @@ fn block_of_rows<const FMA: bool>(
         let x = group.map(|row| &row_of(&unit, x, row)[..mean.len()]);
         for (i, &mean) in mean.iter().enumerate() {
             let apart = x.map(|x| x[i] - mean);
-            m2[i] += pairwise(apart.map(|d| d * d));
+            let [a, b, c, d, e, f, g, h] = apart;
+            let low = madd::<FMA>(a, a, madd::<FMA>(b, b, madd::<FMA>(c, c, d * d)));
+            m2[i] += madd::<FMA>(e, e, madd::<FMA>(f, f, madd::<FMA>(g, g, madd::<FMA>(h, h, low))));
             drift[i] += pairwise(apart);
         }
     }
