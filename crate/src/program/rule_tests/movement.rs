@@ -1,6 +1,7 @@
 //! What moves elements: by shape, and by indices; and the condition on data.
 
 use super::{accepted, refused};
+use crate::program::op::Reason;
 use crate::program::testing::{A, BOOL, F32, I32, Writer};
 
 #[test]
@@ -59,11 +60,12 @@ fn indices_name_something() {
             w.op("require", &[(I32, to)], &[x, ok], &[A::W(reason)]);
         }
     };
-    accepted(require(BOOL, &[], &[2, 3], 2));
+    let reasons = Reason::ALL.len() as u32;
+    accepted(require(BOOL, &[], &[2, 3], reasons - 1));
     refused!(require(BOOL, &[1], &[2, 3], 0), "the condition is bool[1], not bool[]");
     refused!(require(I32, &[], &[2, 3], 0), "the condition is i32[], not bool[]");
     refused!(require(BOOL, &[], &[3, 2], 0), "output 0 is declared i32[3,2] and is i32[2,3]");
-    refused!(require(BOOL, &[], &[2, 3], 3), "there is no reason 3");
+    refused!(require(BOOL, &[], &[2, 3], reasons), &format!("there is no reason {reasons}"));
     let scatter = |dy: &'static [u32], to: &'static [u32]| {
         move |w: &mut Writer| {
             let (x, indices) = (w.input(F32, dy), w.input(I32, &[2]));
