@@ -4,6 +4,7 @@
 
 mod alone;
 mod columns;
+mod lanes;
 mod shared;
 
 use std::fmt::Write as _;
@@ -53,6 +54,8 @@ enum Form {
     Alone { vectors: bool, held: bool },
     /// Invocations share a row; they hold it in registers, or go over it several times.
     Shared { layout: Layout, vectors: bool, held: bool },
+    /// Where a processor plays the GPU, eight invocations in step share a row, and hold it in registers.
+    Lanes { vectors: bool },
     /// An invocation has a column, or four of them, for itself, and goes over it several times.
     Columns { vectors: bool },
 }
@@ -67,6 +70,12 @@ impl Form {
             return Self::Columns { vectors: is_software && aligned && axes.inner.is_multiple_of(4) };
         }
         let vectors = aligned && axes.count.is_multiple_of(4);
+        // Of two operands, registers would be too many; what has no result reads too little again. Compiling takes a second.
+        let is_held = work.b.is_none() && work.out.is_some() && work.also.is_empty();
+        if is_software && is_held && target.traits.subgroup == Some(8) && (BLOCK + 1..=4 * BLOCK).contains(&axes.count)
+        {
+            return Self::Lanes { vectors };
+        }
         // Of rows as short as that, a memory transaction of a GPU has several.
         let shortest = if is_software { MOST_ALONE } else { LANES };
         if axes.count <= shortest {
@@ -79,7 +88,10 @@ impl Form {
     }
 
     fn vectors(self) -> bool {
-        let (Self::Alone { vectors, .. } | Self::Shared { vectors, .. } | Self::Columns { vectors }) = self;
+        let (Self::Alone { vectors, .. }
+        | Self::Shared { vectors, .. }
+        | Self::Lanes { vectors }
+        | Self::Columns { vectors }) = self;
         vectors
     }
 }
@@ -114,6 +126,7 @@ pub(in super::super) fn call(
         Form::Alone { vectors, held: true } => alone::held(&mut b, work, axes, vectors),
         Form::Alone { vectors, held: false } => alone::swept(&mut b, work, axes, vectors),
         Form::Shared { layout, vectors, held } => shared::body(&mut b, work, axes, layout, vectors, held),
+        Form::Lanes { vectors } => lanes::body(&mut b, work, axes, vectors),
         Form::Columns { vectors } => columns::body(&mut b, work, axes, vectors),
     };
     b.finish(size as u32, [groups, 1, 1], &main)
