@@ -2,7 +2,8 @@
 //!
 //! A line is cut into blocks by position, from its begin whichever way it is gone. What has been met inside a block is joined
 //! to what has been met before it, so an error grows with the length of a block and the number of blocks, not with the length of
-//! the line; nothing that follows changes a bit, nor, from the other end, does appended nothing. Lines go side by side, neighbouring columns as vectors, rows to hide that each step waits for the last.
+//! the line; nothing that follows changes a bit, nor, from the other end, does appended nothing, but for the sign of a zero.
+//! Lines go side by side, neighbouring columns as vectors, rows to hide that each step waits for the last.
 
 use super::Cpu;
 use super::share::Shared;

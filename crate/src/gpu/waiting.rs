@@ -1,7 +1,7 @@
 //! What waits for the GPU: reads, syncs and trims that the host has asked for, and what the device wants to know for itself.
 //! Each begins with copies into staging memory and ends, once their submission has been worked off, by telling whoever asked.
 //! The thread does not stand still meanwhile: it asks whether something is ready, and goes on. How data is copied is in
-//! `staging`, when to ask in `thread`; what cells mean is in `fault`.
+//! `staging`, when to ask in `thread::service`; what cells mean is in `fault`.
 
 use std::sync::Arc;
 

@@ -93,7 +93,7 @@ struct Step {
 }
 
 impl Step {
-    /// The scaled gradient with its coupled decay. Without one an infinite parameter must not make it NaN.
+    /// The scaled gradient with its coupled decay. With a decay of 0 an infinite parameter does not make it NaN.
     #[inline(always)]
     fn gradient<const FMA: bool, const COUPLED: bool>(&self, g: f32, p: f32) -> f32 {
         let g = g * self.scale;

@@ -72,7 +72,7 @@ struct Step {
 }
 
 impl Step {
-    /// The gradient with its decay; its square goes into the average. Without one an infinite parameter must not make it NaN.
+    /// The gradient with its decay; its square goes into the average. With a decay of 0 an infinite parameter does not make it NaN.
     #[inline(always)]
     fn gradient<const FMA: bool, const DECAYED: bool>(&self, g: f32, p: f32, v: &mut f32) -> f32 {
         let scaled = g * self.scale;

@@ -72,7 +72,7 @@ struct SgdStep {
 }
 
 impl SgdStep {
-    /// The scaled gradient with its decay. Without one an infinite parameter must not make it NaN.
+    /// The scaled gradient with its decay. With a decay of 0 an infinite parameter does not make it NaN.
     #[inline(always)]
     fn gradient<const FMA: bool, const DECAYED: bool>(&self, g: f32, p: f32) -> f32 {
         let g = g * self.scale;

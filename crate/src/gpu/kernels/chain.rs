@@ -172,13 +172,13 @@ pub(super) fn prepare(chain: &Chain, target: Target) -> Result<Prepared> {
     }
     b.item(&element(chain, &scalars)?);
 
+    let in_runs = target.traits.class == Class::Software;
     let mut units = vectors;
     let mut main = format!("let i = group() * {SIZE}u + local;\nif (i >= p.count) {{ return; }}\n");
-    if target.traits.class == Class::Software {
-        let run = run(vectors);
+    if in_runs {
+        let run = run_length(vectors);
         units = vectors.div_ceil(run);
         b.value("run", run);
-        b.rounds(run);
         main = format!(
             "let first = (group() * {SIZE}u + local) * p.run;
 for (var i = first; i < min(first + p.run, p.count); i++) {{
@@ -189,7 +189,7 @@ for (var i = first; i < min(first + p.run, p.count); i++) {{
     for i in 0..chain.outputs.len() {
         let _ = writeln!(main, "o{i}_set(i, vec4<u32>(rx.o{i}, ry.o{i}, rz.o{i}, rw.o{i}));");
     }
-    if target.traits.class == Class::Software {
+    if in_runs {
         main.push('}');
     }
     let call = b.finish(SIZE, [units.div_ceil(SIZE as usize), 1, 1], &main)?;
@@ -197,9 +197,9 @@ for (var i = first; i < min(first + p.run, p.count); i++) {{
 }
 
 /// Vectors that an invocation has behind each other where a processor plays the GPU: beginning an invocation takes longer
-/// there than a vector does. A dozen workgroups are enough for all cores.
-fn run(vectors: usize) -> usize {
-    (vectors / (12 * SIZE as usize)).clamp(1, 64)
+/// there than a vector does. Sixty-four workgroups are enough to share them among cores.
+fn run_length(vectors: usize) -> usize {
+    (vectors / (64 * SIZE as usize)).clamp(1, 64)
 }
 
 /// How an operand is read; `rows`: innermost rows are multiples of four.

@@ -11,7 +11,7 @@ use crate::program::op::Channels;
 
 /// Elements (or fours of them) that an invocation has behind each other along the outer axis: they share what is known of
 /// the channel, and the divisions that find it, which cost a processor that plays the GPU more than the rest.
-fn run(target: Target) -> usize {
+fn run_length(target: Target) -> usize {
     if target.traits.class == Class::Software { 32 } else { 8 }
 }
 
@@ -72,7 +72,6 @@ impl Unit {
         b.value("span", span);
         b.value("outer", of.outer);
         b.value("count", span * runs);
-        b.rounds(run);
         let store = if is_masked {
             let on = match self {
                 Self::Positions => "mask(q) != vec4<u32>()",
@@ -129,7 +128,7 @@ pub(super) fn forward(kernel: &Kernel, of: Channels, target: Target) -> Result<P
     }
     let channel = format!("let m = mean(c);\nlet scale = {scale};{shift}");
     let value = if bias.is_some() { "(x(i) - m) * scale + shift" } else { "(x(i) - m) * scale" };
-    Ok(vec![unit.finish(b, of, mask.is_some(), run(target), [&channel, value])?].into())
+    Ok(vec![unit.finish(b, of, mask.is_some(), run_length(target), [&channel, value])?].into())
 }
 
 /// dx ← γ·istd·(dy − Σdy/m − x̂·Σdy·x̂/m): first four coefficients of each channel, then all elements.
@@ -156,7 +155,7 @@ let scale = each(p.plane + c);
 let shift = each(2u * p.plane + c);
 let slope = each(3u * p.plane + c);";
     let value = "scale * (dy(i) - shift - (x(i) - m) * slope)";
-    let apply = unit.finish(b, of, mask.is_some(), run(target), [channel, value])?;
+    let apply = unit.finish(b, of, mask.is_some(), run_length(target), [channel, value])?;
     Ok(Prepared { calls: vec![coefficients(kernel, of, plane, target)?, apply], scratch: 4 * plane, check: None })
 }
 

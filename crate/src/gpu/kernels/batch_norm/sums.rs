@@ -142,7 +142,7 @@ pub(super) fn statistics(kernel: &Kernel, of: Channels, target: Target) -> Resul
     let (place, masked) = (layout.place(), mask.is_some());
     let (total, spread) = (
         layout.each(masked, "n += 1.0; total += x(at);"),
-        layout.each(masked, "let d = x(at) - mean; spread += d * d; drift += d;"),
+        layout.each(masked, "let d = math_hide(x(at) - mean); spread += d * d; drift += d;"),
     );
     let main = format!(
         "{place}
@@ -154,8 +154,8 @@ drift /= max(n, 1.0);
 // Where elements are infinite the mean is as well, and nothing is left of it.
 drift = select(drift, 0.0, (bitcast<u32>(drift) & 0x7f800000u) == 0x7f800000u);
 spread -= n * drift * drift;
-// Rounding must not make it negative.
-spread = select(spread, 0.0, spread < 0.0);
+// Rounding must not make it negative; NaN stays.
+spread = select(spread, 0.0, math_less(spread, 0.0));
 sums_set(state * p.channels + channel, mean);
 sums_set((p.states + state) * p.channels + channel, spread);
 sums_set((2u * p.states + state) * p.channels + channel, drift);
@@ -231,24 +231,29 @@ impl Join {
     }
 }
 
-/// Chan's merge of all at once. The first centre of something is that of all of them: what the means are apart from it is
-/// small, and stays exact.
+/// Chan's merge of all at once. The first finite centre of something is that of all of them: what the means are apart from
+/// it is small, and stays exact. Of one state that counts alone, nothing changes a bit.
 const STATISTICS: Join = Join {
     name: "batch_norm_join_statistics",
-    body: "var a = 0.0;
+    body: "var a = 0.0; var drift = 0.0;
 for (var k = begin; k < end; k++) {
-  if (counts(k) != 0.0) { a = plane(0u, k, channel); break; }
+  if (counts(k) != 0.0 && math_is_finite(plane(0u, k, channel)) && math_is_finite(plane(2u, k, channel))) {
+    a = plane(0u, k, channel);
+    drift = plane(2u, k, channel);
+    break;
+  }
 }
-var n = 0.0; var c = 0.0; var b = 0.0;
+var n = 0.0; var apart = 0.0; var b = 0.0;
 for (var k = begin; k < end; k++) {
   n += counts(k);
-  c += counts(k) * (plane(0u, k, channel) - a + plane(2u, k, channel));
+  apart += counts(k) * (math_hide(plane(0u, k, channel) - a) + math_hide(plane(2u, k, channel) - drift));
 }
-c /= max(n, 1.0);
+apart /= max(n, 1.0);
 for (var k = begin; k < end; k++) {
-  let d = plane(0u, k, channel) - a + plane(2u, k, channel) - c;
+  let d = math_hide(plane(0u, k, channel) - a) + math_hide(plane(2u, k, channel) - drift) - apart;
   b += plane(1u, k, channel) + counts(k) * d * d;
-}",
+}
+let c = drift + apart;",
     counted: true,
 };
 

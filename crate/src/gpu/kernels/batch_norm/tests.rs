@@ -129,6 +129,45 @@ fn statistics_are_the_cpu_s() {
     });
 }
 
+#[test]
+fn what_is_infinite_has_an_infinite_mean() {
+    let Some(mut lab) = Lab::open() else { return };
+    // Of one state and of many; in the first and in a later one.
+    for (of, at) in [([2, 3, 1], 0), ([4200, 3, 1], 0), ([4200, 3, 1], 4000), ([2, 3, 5000], 1)] {
+        let of = channels(of);
+        let mut x = floats(of.numel(), 1);
+        x[(at * of.channels + 1) * of.inner] = f32::INFINITY;
+        let mut case = Case::new(of, 0);
+        let inputs = [Some(case.elements(&x)), None];
+        let outputs = [case.arena.written(Dtype::F32, &[]), case.result(false), case.result(false)];
+        let got = case.run(&mut lab, BatchNormOp::Statistics(of), &inputs, &outputs);
+        let [mean, m2] = [1, 2].map(|output| words(&got, &outputs[output]).iter().map(|&word| f32::from_bits(word)));
+        let (mean, m2): (Vec<_>, Vec<_>) = (mean.collect(), m2.collect());
+        assert!(mean[1] == f32::INFINITY && m2[1].is_nan(), "{of:?}: {mean:?} {m2:?}");
+        assert!([0, 2].into_iter().all(|channel| mean[channel].is_finite() && m2[channel].is_finite()));
+    }
+}
+
+#[test]
+fn positions_behind_that_the_mask_leaves_out_change_no_bit() {
+    let Some(mut lab) = Lab::open() else { return };
+    let mut made = |outer: usize, counted: usize| {
+        let of = channels([outer, 64, 1]);
+        let mask: Vec<u32> = (0..outer).map(|i| u32::from(i < counted)).collect();
+        let x: Vec<f32> = floats(counted * 64, 1).iter().map(|x| x + 3.0).collect();
+        let x: Vec<f32> = x.into_iter().chain(std::iter::repeat_n(f32::NAN, (outer - counted) * 64)).collect();
+        let mut case = Case::new(of, 0);
+        let inputs = [Some(case.elements(&x)), case.mask(Some(&mask))];
+        let outputs = [case.arena.written(Dtype::F32, &[]), case.result(false), case.result(false)];
+        let got = case.run(&mut lab, BatchNormOp::Statistics(of), &inputs, &outputs);
+        outputs.map(|output| words(&got, &output).to_vec())
+    };
+    // More states than one stage brings together, with nothing in the last ones.
+    for (counted, longer) in [(50, 300), (4000, 4200), (4000, 9000)] {
+        assert_eq!(made(counted, counted), made(longer, counted), "{counted} {longer}");
+    }
+}
+
 /// Ten thousand deviations: a mean is rounded by as much as a thousandth of one.
 #[test]
 fn a_mean_far_from_0_leaves_the_spread_its_digits() {

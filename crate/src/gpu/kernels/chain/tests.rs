@@ -263,6 +263,36 @@ fn chains_broadcast_fuse_and_pad_as_the_cpu_does() {
 }
 
 #[test]
+fn runs_of_vectors_end_where_the_operands_do() {
+    use ChainOperand::Input;
+    let Some(mut lab) = Lab::open() else { return };
+    let most = 64 * 64 * SIZE * 4;
+    // From two vectors of an invocation on, to as many as there may be; a second operand straight, by rows, by columns and
+    // scattered.
+    let cases: [(&[u32], &[u32]); 6] = [
+        (&[33_001], &[33_001]),
+        (&[most], &[most]),
+        (&[most + 5], &[most + 5]),
+        (&[8201, 8], &[8]),
+        (&[8201, 8], &[8201, 1]),
+        (&[20_003, 3], &[3]),
+    ];
+    for (dims, second) in cases {
+        for in_place in [false, true] {
+            let ops = vec![op(ElementOp::Binary(BinaryOp::Sub), F32, F32, &[Input(0), Input(1)])];
+            let (mut chain, size) = chain(dims, &[(F32, dims), (F32, second)], 0, ops, &[0]);
+            if in_place {
+                chain.outputs[0].operand.location = chain.inputs[0].location;
+                chain.outputs[0].in_place_of = Some(0);
+            }
+            let arena: Vec<u32> = (0..size).map(|i| ((i % 1009) as f32).to_bits()).collect();
+            let (want, got) = both(&mut lab, &chain, &arena, &[]);
+            assert!(want == got, "{dims:?} {second:?} {in_place}");
+        }
+    }
+}
+
+#[test]
 fn a_fused_chain_has_the_bits_of_its_instructions() {
     use ChainOperand::{Input, Op};
     let Some(mut lab) = Lab::open() else { return };

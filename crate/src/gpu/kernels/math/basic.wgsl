@@ -4,7 +4,7 @@ fn math_zero() -> u32 { return p.grid_x >> 31u; }
 // x, of which no compiler knows where it comes from: what is compensated for must not be rearranged away.
 fn math_hide(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | math_zero()); }
 
-// The same where x is one operand and x is the other. A second `math_hide` of what is hidden would be seen through.
+// x once more, for x − x and x ÷ x: hidden in another way, so that the two are not seen to be equal. A second `math_hide` of what is hidden would be seen through.
 fn math_twin(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) + math_zero()); }
 
 // Any bits, NaN and infinities among them, which constants cannot be.

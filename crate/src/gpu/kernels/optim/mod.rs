@@ -35,7 +35,7 @@ pub(super) fn sgd(kernel: &Kernel, rule: &Sgd, target: Target) -> Result<Prepare
         (Some(_), false) => SGD_MOMENTUM,
         (Some(_), true) => SGD_NESTEROV,
     }
-    .replace("DECAYED", if rule.weight_decay == 0.0 { "g" } else { "(c1 * x + g)" });
+    .replace("DECAYED", if rule.weight_decay as f32 == 0.0 { "g" } else { "(c1 * x + g)" });
     let update = Slabs { name: "sgd", operands: slabs, names: &["param", "velocity"], steps, constants: 4, body };
     let first = state.call(target, &constants, state::SGD)?;
     update.prepare(first, state.words(), &rule.segments, kernel.inputs.get(5..).unwrap_or_default(), target)
@@ -64,7 +64,8 @@ pub(super) fn adam(kernel: &Kernel, rule: &Adam, target: Target) -> Result<Prepa
     ];
     let [scale, ok] = [5, 6].map(|position| optional(kernel, position));
     let state = State { name: "adam_state", steps, scale, ok, rate: rule.lr };
-    let mut body = if coupled == 0.0 { ADAM.replace("DECAYED", "g") } else { ADAM.replace("DECAYED", "g + c6 * x") };
+    let mut body =
+        if coupled as f32 == 0.0 { ADAM.replace("DECAYED", "g") } else { ADAM.replace("DECAYED", "g + c6 * x") };
     body = body.replace("GREATEST", if greatest.is_some() { ADAM_GREATEST } else { "" });
     let names = &["param", "first", "second", "greatest"];
     let update = Slabs { name: "adam", operands: slabs, names, steps, constants: 7, body };
@@ -91,7 +92,7 @@ pub(super) fn rmsprop(kernel: &Kernel, rule: &Rmsprop, target: Target) -> Result
     let [scale, ok] = [5, 6].map(|position| optional(kernel, position));
     let state = State { name: "rmsprop_state", steps, scale, ok, rate: rule.lr };
     let body = RMSPROP
-        .replace("DECAYED", if rule.weight_decay == 0.0 { "g" } else { "g + c1 * x" })
+        .replace("DECAYED", if rule.weight_decay as f32 == 0.0 { "g" } else { "g + c1 * x" })
         .replace("CENTERED", if mean.is_some() { RMSPROP_CENTERED } else { "" })
         .replace("MOVING", if velocity.is_some() { RMSPROP_MOVING } else { "" });
     let update = Slabs { name: "rmsprop", operands: slabs, names: &names, steps, constants: 6, body };
@@ -116,9 +117,9 @@ fn optional(kernel: &Kernel, position: usize) -> Option<Operand> {
 }
 
 /// What an update does to the elements at `i`, given the constants `c0` and on, the parameter's `own0` and `own1`, and the
-/// gradient `g`; `zero` is as wide as these. Every element is read before it is written, through `merge`, which leaves what lies behind a
-/// segment as it is. Words in capitals stand for the variants; `DECAYED` is the gradient with its decay, and without one the
-/// gradient itself: an infinite parameter must not make it NaN.
+/// gradient `g`; `zero` is as wide as these. Every element is read before it is written, through `merge`, which leaves what
+/// lies behind a segment as it is. Words in capitals stand for the variants; `DECAYED` is the gradient with its decay, and
+/// with a decay of 0 the gradient itself: an infinite parameter must not make it NaN.
 const ADAM: &str = "let x = param(i); let m = first(i); let v = second(i);
 let d = DECAYED;
 let m1 = c1 * m + c2 * d;

@@ -3,7 +3,7 @@
 //! A *line* is one of the `outer · inner` middles, cut into blocks by position, from its begin whichever way it is gone, one to
 //! each invocation. Blocks are folded to their totals; the running totals are found the same way, until one block is left; then
 //! each block runs from the total of what is before it. So errors grow with the length of a block for each level; what follows
-//! changes no bit, nor, from the other end, does appended nothing.
+//! changes no bit, nor, from the other end, does appended nothing, but for the sign of a zero.
 
 #[cfg(test)]
 mod tests;

@@ -88,9 +88,9 @@ fn every_text_is_valid_and_none_depends_on_the_batch() {
                 for shift in [0, 1] {
                     let texts = |outer| {
                         let kernel = kernel(grad, log, Middle { outer, ..axes }, shift);
-                        let calls = prepared(&kernel, class, &Traits::least(class)).calls;
-                        calls.iter().for_each(validate);
-                        calls.iter().map(|call| call.shader.text.clone()).collect::<Vec<_>>()
+                        let all = [Traits::least(class), Traits { subgroup: Some(8), ..Traits::least(class) }];
+                        let calls = all.iter().flat_map(|traits| prepared(&kernel, class, traits).calls);
+                        calls.inspect(validate).map(|call| call.shader.text.clone()).collect::<Vec<_>>()
                     };
                     assert_eq!(texts(1), texts(20));
                 }
@@ -173,9 +173,19 @@ fn large_and_infinite_values_behave_as_ieee_says() {
 fn neither_other_rows_nor_places_nor_appended_nothing_change_a_bit() {
     let Some(mut lab) = Lab::open() else { return };
     for class in CLASSES {
-        for (count, longer, inner) in
-            [(4, 30, 1), (28, 40, 1), (32, 252, 1), (252, 9000, 1), (9000, 20_000, 1), (10, 300, 3), (20, 40, 4)]
-        {
+        for (count, longer, inner) in [
+            (4, 30, 1),
+            (28, 40, 1),
+            (32, 252, 1),
+            (252, 1000, 1),
+            (300, 1024, 1),
+            (1000, 9000, 1),
+            (1024, 1028, 1),
+            (252, 9000, 1),
+            (9000, 20_000, 1),
+            (10, 300, 3),
+            (20, 40, 4),
+        ] {
             for (grad, log) in CASES {
                 let rows = 9;
                 let x = floats(rows * count * inner, 3);

@@ -9,6 +9,14 @@ use super::super::super::shader::Builder;
 use super::{Work, access};
 use crate::program::op::Middle;
 
+/// Whether rows of `count` elements are held so: those of a softmax. Two operands would not fit the registers; without a
+/// result a row is read twice only, which costs less than compiling this does, a second. Below a block an invocation alone
+/// is as good.
+pub(super) fn takes(work: &Work, count: usize) -> bool {
+    let is_softmax = work.has_top && work.b.is_none() && work.out.is_some() && work.also.is_empty();
+    is_softmax && work.last.is_empty() && count > BLOCK && count <= 4 * BLOCK
+}
+
 /// `name(mine)`: joins what eight lanes have, in the order of `Layout::joined`; each of them gets what the first has.
 fn joined(name: &str, join: &str) -> String {
     format!(
@@ -21,13 +29,11 @@ fn joined(name: &str, join: &str) -> String {
     )
 }
 
-/// Invocations of a workgroup, workgroups, and what they run, for a result made of one operand.
+/// Invocations of a workgroup, workgroups, and what they run.
 pub(super) fn body(b: &mut Builder, work: &Work, axes: Middle, vectors: bool) -> (usize, usize, String) {
     b.item(&work.items(true, false));
     b.item(&access(work, vectors));
-    if work.has_top {
-        b.item(&joined("highest_of_row", "higher_of"));
-    }
+    b.item(&joined("highest_of_row", "higher_of"));
     b.item(&joined("sum_of_row", "sum_of"));
     let lines = axes.count.div_ceil(LINE);
     // Only the last line may end before its last lane.
@@ -45,11 +51,8 @@ let end = p.count;
             "let i{k} = local * 4u + {i}u;\nvar a{k} = V({fill});\n{inside}{{ a{k} = load_a(base + i{k}, i{k}, end); }}"
         );
     }
-    if work.has_top {
-        let top = (1..lines).fold("a0".to_owned(), |top, k| format!("higher({top}, a{k})"));
-        let _ = writeln!(main, "top = highest_of_row(highest({top}));");
-    }
-    main += "var mine = 0.0;\n";
+    let top = (1..lines).fold("a0".to_owned(), |top, k| format!("higher({top}, a{k})"));
+    let _ = writeln!(main, "top = highest_of_row(highest({top}));\nvar mine = 0.0;");
     for block in 0..lines.div_ceil(BLOCK / LINE) {
         let first = block * (BLOCK / LINE);
         let mut sum = "V(0.0)".to_owned();
@@ -65,9 +68,6 @@ let end = p.count;
     let _ = writeln!(main, "let s = sum_of_row(mine);\n{};", work.scale);
     for k in 0..lines {
         let _ = writeln!(main, "{}{{ store(base + i{k}, i{k}, end, result(a{k}, V(0.0))); }}", inside(k));
-    }
-    if !work.last.is_empty() {
-        let _ = write!(main, "if (local == 0u) {{ {} }}", work.last);
     }
     (LANES, axes.outer, main)
 }

@@ -70,10 +70,7 @@ impl Form {
             return Self::Columns { vectors: is_software && aligned && axes.inner.is_multiple_of(4) };
         }
         let vectors = aligned && axes.count.is_multiple_of(4);
-        // Of two operands, registers would be too many; what has no result reads too little again. Compiling takes a second.
-        let is_held = work.b.is_none() && work.out.is_some() && work.also.is_empty();
-        if is_software && is_held && target.traits.subgroup == Some(8) && (BLOCK + 1..=4 * BLOCK).contains(&axes.count)
-        {
+        if is_software && target.traits.subgroup == Some(8) && lanes::takes(work, axes.count) {
             return Self::Lanes { vectors };
         }
         // Of rows as short as that, a memory transaction of a GPU has several.
