@@ -4,7 +4,7 @@
  * (`js`) has its results at once, so that no deadline of it ever passes.
  */
 
-import { TilegradError, checkOptions, expected } from './errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from './errors.ts'
 
 /** What is needed of an `AbortSignal`: not everybody's types know that class. */
 export interface AbortSignalLike {
@@ -51,7 +51,7 @@ export class Deadline {
    * @throws `ERR_ARGUMENT` for options of the wrong kind, `ERR_ABORTED` for a signal that is aborted already
    */
   static from(op: string, options: WaitOptions): Deadline | undefined {
-    checkOptions(op, options)
+    checkOptions(op, options, { timeout: true, signal: true } satisfies Names<WaitOptions>)
     const { timeout = Infinity, signal } = options
     if (!(typeof timeout === 'number' && timeout >= 0))
       throw expected(`${op}: timeout`, 'a number of milliseconds ≥ 0', timeout)

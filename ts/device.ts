@@ -10,7 +10,7 @@ import { DebugBackend } from './debug/backend.ts'
 import { debugLevel } from './debug/level.ts'
 import { Places } from './debug/places.ts'
 import type { Dtype } from './dtype.ts'
-import { TilegradError, expected } from './errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from './errors.ts'
 import { Recorder } from './program/record.ts'
 import { refuseTracing, tracing } from './program/tracing.ts'
 import type { Tensor } from './tensor.ts'
@@ -36,6 +36,15 @@ export interface DeviceOptions {
   readonly allowSoftware?: boolean
   /** Part of the name of the adapter that `gpu` is to be, in any case of letters. Default: the first that can be used. */
   readonly adapter?: string
+}
+
+const OPTIONS: Names<DeviceOptions> = {
+  kind: true,
+  threads: true,
+  memoryLimit: true,
+  fuse: true,
+  allowSoftware: true,
+  adapter: true,
 }
 
 /** Counters of a device; see {@link Device.stats}. */
@@ -364,12 +373,13 @@ export function checkDevice(op: string, device: unknown): asserts device is Devi
 }
 
 function openDeviceSync(options: DeviceOptions | 'auto' | DeviceKind): Device {
-  return new Device(openBackend(checkOptions(options)))
+  return new Device(openBackend(checked(options)))
 }
 
-function checkOptions(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptions & { kind: 'auto' | DeviceKind } {
+function checked(options: DeviceOptions | 'auto' | DeviceKind): DeviceOptions & { kind: 'auto' | DeviceKind } {
   const given: DeviceOptions = typeof options === 'string' ? { kind: options } : options
   if (typeof given !== 'object' || given === null) throw expected('openDevice: options', 'a kind or an object', options)
+  checkOptions('openDevice', given, OPTIONS)
   const { kind = 'auto', threads, memoryLimit, fuse, allowSoftware, adapter } = given
   if (!['auto', 'gpu', 'cpu', 'js'].includes(kind))
     throw expected('openDevice: kind', "'auto', 'gpu', 'cpu' or 'js'", kind)

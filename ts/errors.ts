@@ -100,17 +100,17 @@ export function expected(what: string, wanted: string, actual: unknown): Tilegra
 export type Names<Options> = Readonly<Record<keyof Options, true>>
 
 /**
- * Throws `ERR_ARGUMENT` unless options come as an object. Other libraries take the same things by position
- * (`sum(x, 1, true)`, `zeros(shape, dtype)`): read as an object, those would say nothing and be ignored.
+ * Throws `ERR_ARGUMENT` unless options come as an object of these names. Other libraries take the same things by position
+ * (`sum(x, 1, true)`, `zeros(shape, dtype)`) or call them otherwise (`keepdim`, `weight_decay`): what is read as nothing
+ * would compute something else than what was meant.
  *
- * @param names where a misspelt one, such as `weight_decay`, would train another model than the one that was meant
+ * @param names all that there are; one that is `undefined` is as good as left out, whatever its name
  */
-export function checkOptions(op: string, options: unknown, names?: Readonly<Record<string, true>>): void {
+export function checkOptions(op: string, options: unknown, names: Readonly<Record<string, true>>): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw expected(`${op}: options`, 'an object', options)
-  if (names === undefined) return
-  for (const name of Object.keys(options)) {
-    if (Object.hasOwn(names, name)) continue
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || Object.hasOwn(names, name)) continue
     throw new TilegradError(
       'ERR_ARGUMENT',
       `${op}: there is no option ${show(name)}; there are ${Object.keys(names).join(', ')}`,

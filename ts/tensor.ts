@@ -10,7 +10,7 @@ import type { Node } from './autograd/tape.ts'
 import { type Awaited, Deadline, type WaitOptions } from './deadline.ts'
 import { type Device, checkDevice } from './device.ts'
 import { type DataTypes, type Dtype, type TypedArray, allocate } from './dtype.ts'
-import { TilegradError, checkOptions, expected } from './errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from './errors.ts'
 import type { TensorMethods } from './ops/methods.ts'
 import { Cell } from './program/cell.ts'
 import { refuseTracing, tracing } from './program/tracing.ts'
@@ -310,9 +310,9 @@ export class Tensor {
    * tensor has been changed in place since
    */
   backward(options: { retainGraph?: boolean; gradient?: Tensor } = {}): void {
-    checkOptions('backward', options)
     // PyTorch takes the gradient by position.
     if (options instanceof Tensor) throw expected('backward: options', '{ gradient }', options)
+    checkOptions('backward', options, { retainGraph: true, gradient: true } satisfies Names<typeof options>)
     backward(this, options)
   }
 

@@ -1,6 +1,7 @@
 /**
  * What layers, losses, optimisers and accumulators do not take, given as users of other libraries would: a typed error at the
- * call that names the layer, not what it is made of, with what does not fit. What only the device finds is at the end.
+ * call that names the layer, not what it is made of, with what does not fit. Options that there are not, of any function.
+ * What only the device finds is at the end.
  */
 
 import { inspect } from 'node:util'
@@ -9,19 +10,46 @@ import {
   type ErrorCode,
   type Tensor,
   TilegradError,
+  arange,
+  argmax,
+  argmin,
   batchNorm,
+  compile,
+  cumprod,
+  cumsum,
   data,
   dropout,
   embedding,
+  eye,
+  full,
+  gelu,
   groupNorm,
   layerNorm,
+  linear,
+  logSumExp,
+  matmul,
+  max,
+  mean,
+  min,
   nn,
+  norm,
+  oneHot,
+  ones,
+  openDevice,
   optim,
+  pickDevice,
+  prod,
+  profile,
+  rand,
+  randn,
   rmsNorm,
   scaledDotProductAttention,
   scope,
+  softplus,
+  sum,
   tensor,
   train,
+  variance,
   zeros,
 } from '../../ts/index.ts'
 import { onDevices, open } from '../helpers/devices.ts'
@@ -232,12 +260,50 @@ const MISSPELT: Readonly<Record<string, (device: Device, options: object) => unk
   noDecayOnBiasAndNorm: (d, options) => optim.noDecayOnBiasAndNorm(new nn.Linear(1, 1, { device: d }), any(options)),
   GradientAccumulator: (d, options) => accumulator(d, options),
   DataLoader: (d, options) => new data.DataLoader(new data.TensorDataset(f(d, 2)), any(options)),
+  GELU: (_, options) => new nn.GELU(any(options)),
+  Softplus: (_, options) => new nn.Softplus(any(options)),
+  gelu: (d, options) => gelu(f(d, 2), any(options)),
+  softplus: (d, options) => softplus(f(d, 2), any(options)),
+  tensor: (d, options) => tensor([1, 2], any({ device: d, ...options })),
+  full: (d, options) => full([2], 1, any({ device: d, ...options })),
+  rand: (d, options) => rand([2], any({ device: d, ...options })),
+  randn: (d, options) => randn([2], any({ device: d, ...options })),
+  arange: (d, options) => arange(2, any({ device: d, start: 1, ...options })),
+  eye: (d, options) => eye(2, any({ device: d, ...options })),
+  sum: (d, options) => sum(f(d, 2, 2), 1, any(options)),
+  mean: (d, options) => mean(f(d, 2, 2), 1, any(options)),
+  max: (d, options) => max(f(d, 2, 2), 1, any(options)),
+  min: (d, options) => min(f(d, 2, 2), 1, any(options)),
+  variance: (d, options) => variance(f(d, 2, 2), 1, any({ correction: 0, ...options })),
+  argmax: (d, options) => argmax(f(d, 2, 2), 1, any(options)),
+  argmin: (d, options) => argmin(f(d, 2, 2), 1, any(options)),
+  norm: (d, options) => norm(f(d, 2, 2), any({ axis: 1, ...options })),
+  logSumExp: (d, options) => logSumExp(f(d, 2, 2), 1, any(options)),
+  prod: (d, options) => prod(f(d, 2, 2), 1, any(options)),
+  cumsum: (d, options) => cumsum(f(d, 2, 2), 1, any(options)),
+  cumprod: (d, options) => cumprod(f(d, 2, 2), 1, any(options)),
+  matmul: (d, options) => matmul(f(d, 2, 2), f(d, 2, 2), any(options)),
+  linear: (d, options) => linear(f(d, 2, 2), f(d, 2, 2), null, any(options)),
+  oneHot: (d, options) => oneHot(i(d, 2), 2, any(options)),
+  backward: (d, options) => tensor(1, { device: d, requiresGrad: true }).mul(2).backward(any(options)),
+  loadStateDict: (_, options) => new nn.ReLU().loadStateDict({}, any(options)),
+  compile: (_, options) => compile(() => 0, any(options)),
+  profile: (d, options) => profile(() => 0, any({ device: d, ...options })),
+  pickDevice: async (_, options) => {
+    const { device } = await pickDevice(() => () => zeros([2]), any({ candidates: ['js'], runs: 1, ...options }))
+    await device.close()
+  },
+  openDevice: async (_, options) => (await openDevice(any({ kind: 'js', ...options }))).close(),
+  data: (d, options) => f(d, 2).data(any(options)),
+  item: (d, options) => f(d).item(any(options)),
   updateBatchNorm: (d, options) => train.updateBatchNorm(new nn.Sequential(new nn.Linear(1, 1, { device: d })), [], any(options)), // prettier-ignore
 }
 
 onDevices('an option that there is not is refused with the names of those that there are', async (t, device) => {
   for (const [name, call] of Object.entries(MISSPELT)) {
     await t.notThrowsAsync(async () => call(device, {}), name)
+    // As good as left out: what somebody hands on without knowing whether it is there.
+    await t.notThrowsAsync(async () => call(device, { weight_decay: undefined }), name)
     const error = await t.throwsAsync(
       async () => call(device, { weight_decay: 0 }),
       { instanceOf: TilegradError },
@@ -246,6 +312,8 @@ onDevices('an option that there is not is refused with the names of those that t
     t.is(error.code, 'ERR_ARGUMENT')
     t.true(error.message.startsWith(`${name}: there is no option 'weight_decay'; there are `), error.message)
   }
+  for (const make of [zeros, ones])
+    t.throws(() => make([2], any({ device, weight_decay: 0 })), { message: /^full: there is no option 'weight_decay'/ })
   t.throws(() => nn.crossEntropy(f(device, 2, 2), [0, 1], any({ toString: 1 })), { message: /no option 'toString'/ })
 })
 

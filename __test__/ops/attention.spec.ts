@@ -25,7 +25,7 @@ import { random, upload } from '../helpers/data.ts'
 import { DEVICES, JS, onDevices } from '../helpers/devices.ts'
 import { codeOf } from '../helpers/errors.ts'
 import { gradcheck } from '../helpers/gradcheck.ts'
-import { near } from '../helpers/values.ts'
+import { near, values } from '../helpers/values.ts'
 
 const X = [
   [0.5, NaN, -1, 2],
@@ -73,6 +73,42 @@ for (const how of ['eager', 'compiled'] as const) {
         near(t, [...(await columns.data())], expected(op === 'logSoftmax'), 1e-6)
         const got = [...(await slope.data())]
         MASK.flat().forEach((within, i) => (within ? t.true(Number.isFinite(got[i]!)) : t.is(got[i]!, 0)))
+      }
+    },
+  )
+}
+
+for (const how of ['eager', 'compiled'] as const) {
+  onDevices(
+    `a masked softmax of −∞ alone is NaN where the mask is, as it is without the rest, ${how}`,
+    async (t, device) => {
+      const x = tensor(
+        [
+          [-Infinity, 5, -Infinity, 7],
+          [-Infinity, -Infinity, -Infinity, -Infinity],
+        ],
+        { device },
+      )
+      const mask = tensor(
+        [
+          [true, false, true, false],
+          [true, true, true, true],
+        ],
+        { device },
+      )
+      for (const op of ['softmax', 'logSoftmax'] as const) {
+        const body = (x: Tensor): Tensor[] => [
+          x[op](-1, { mask }),
+          x.transpose()[op](0, { mask: mask.transpose() }).transpose(),
+          x.add(-Infinity)[op](-1),
+        ]
+        const [rows, columns, whole] = (how === 'compiled' ? compile(body) : body)(x) as [Tensor, Tensor, Tensor]
+        for (const y of [rows, columns]) t.deepEqual(await values(y), [NaN, 0, NaN, 0, NaN, NaN, NaN, NaN], op)
+        t.deepEqual(
+          await values(whole),
+          Array.from({ length: 8 }, () => NaN),
+          op,
+        )
       }
     },
   )
@@ -338,6 +374,14 @@ onDevices('a query that may attend to nothing gives 0, whatever it and the keys 
   const y = await scaledDotProductAttention(q, k, v, { mask, causal: true }).data()
   t.true(y.subarray(0, 8).every(Number.isNaN) && y.subarray(16).every(Number.isNaN))
   t.deepEqual([...y.subarray(8, 16)], [0, 0, 0, 0, 0, 0, 0, 0])
+  // No key at all.
+  const none = zeros([0, 8], { device })
+  const body = (q: Tensor): Tensor => scaledDotProductAttention(q, none, none, { causal: true })
+  for (const attend of [body, compile(body)])
+    t.deepEqual(
+      await values(attend(q)),
+      Array.from({ length: 24 }, () => 0),
+    )
 })
 
 onDevices('causal order with more queries than keys, and with fewer, keeps apart what it should', async (t, device) => {

@@ -1,6 +1,19 @@
 /** Activations as modules, for `Sequential`. To fuse one into a layer use the `activation` option of `Linear`. */
 
-import { elu, gelu, heaviside, leakyRelu, relu, sigmoid, silu, softplus, tanh } from '../ops/activation.ts'
+import { checkOptions } from '../errors.ts'
+import {
+  GELU_OPTIONS,
+  SOFTPLUS_OPTIONS,
+  elu,
+  gelu,
+  heaviside,
+  leakyRelu,
+  relu,
+  sigmoid,
+  silu,
+  softplus,
+  tanh,
+} from '../ops/activation.ts'
 import { logSoftmax, softmax } from '../ops/softmax.ts'
 import type { Tensor } from '../tensor.ts'
 import { Module } from './module.ts'
@@ -133,6 +146,7 @@ export class Softplus extends Module {
   /** @param options beta (default 1) and threshold (default 20) */
   constructor(options: { beta?: number; threshold?: number } = {}) {
     super()
+    checkOptions('Softplus', options, SOFTPLUS_OPTIONS)
     this.beta = options.beta ?? 1
     this.threshold = options.threshold ?? 20
   }
@@ -174,6 +188,7 @@ export class GELU extends Module {
   /** @param options.approximate default `'none'` */
   constructor(options: { approximate?: 'none' | 'tanh' } = {}) {
     super()
+    checkOptions('GELU', options, GELU_OPTIONS)
     this.approximate = options.approximate ?? 'none'
   }
 

@@ -3,7 +3,7 @@
  * names follow PyTorch (`0.weight`). It does not know devices: parameters do.
  */
 
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import type { Watched } from '../program/trace.ts'
 import { refuseTracing, tracing } from '../program/tracing.ts'
 import { sameShape, showShape } from '../shape.ts'
@@ -120,7 +120,7 @@ export abstract class Module {
    * @throws `ERR_FORMAT` that lists missing, unexpected and mis-shaped names
    */
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
-    checkOptions('loadStateDict', options)
+    checkOptions('loadStateDict', options, { strict: true } satisfies Names<typeof options>)
     const { strict = true } = options
     if (typeof state !== 'object' || state === null)
       throw expected('loadStateDict: state', 'an object of entries by name', state)

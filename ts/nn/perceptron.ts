@@ -4,7 +4,7 @@
  */
 
 import { noGrad } from '../autograd/tape.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { type Operand, checkSameDtype, checkTensor, sharedDevice } from '../ops/apply.ts'
 import { type CreationOptions, zeros } from '../ops/creation.ts'
 import { add, cast, mul, notEqual, sub } from '../ops/elementwise.ts'
@@ -48,7 +48,7 @@ export class Perceptron extends Module {
    */
   constructor(inFeatures: number, outFeatures: number, options: Omit<CreationOptions, 'requiresGrad'> = {}) {
     super()
-    checkOptions('Perceptron', options, { dtype: true, device: true })
+    checkOptions('Perceptron', options, { dtype: true, device: true } satisfies Names<typeof options>)
     for (const [name, size] of Object.entries({ inFeatures, outFeatures })) {
       if (!Number.isInteger(size) || size < 0) throw expected(`Perceptron: ${name}`, 'a whole number ≥ 0', size)
     }
@@ -72,7 +72,7 @@ export class Perceptron extends Module {
    */
   learn(x: Tensor, t: Tensor, options: LearnOptions = {}): Tensor {
     this.#check(x, t)
-    checkOptions('Perceptron.learn', options, { lr: true })
+    checkOptions('Perceptron.learn', options, { lr: true } satisfies Names<LearnOptions>)
     const { lr = 1 } = options
     if (!(lr instanceof Scalar) && !(typeof lr === 'number' && Number.isFinite(lr)))
       throw expected('Perceptron.learn: lr', 'a finite number or a scalar', lr)

@@ -5,7 +5,7 @@
  */
 
 import { recording, track } from '../autograd/tape.ts'
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import type { ACTIVATION_CODES } from '../program/words.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import { Tensor } from '../tensor.ts'
@@ -24,6 +24,11 @@ interface Activation {
   readonly parameters: readonly number[]
   readonly derivative: (saved: Tensor, parameters: readonly number[]) => Tensor
 }
+
+/** The options of {@link softplus} and of its layer. */
+export const SOFTPLUS_OPTIONS: Names<NonNullable<Parameters<typeof softplus>[1]>> = { beta: true, threshold: true }
+/** The options of {@link gelu} and of its layer. */
+export const GELU_OPTIONS: Names<NonNullable<Parameters<typeof gelu>[1]>> = { approximate: true }
 
 const SQRT_HALF = Math.SQRT1_2
 const INV_SQRT_2PI = 1 / Math.sqrt(2 * Math.PI)
@@ -188,7 +193,7 @@ export function silu(z: Tensor): Tensor {
  * ```
  */
 export function softplus(z: Tensor, options: { beta?: number; threshold?: number } = {}): Tensor {
-  checkOptions('softplus', options)
+  checkOptions('softplus', options, SOFTPLUS_OPTIONS)
   const { beta = 1, threshold = 20 } = options
   if (!(finite('softplus: beta', beta) > 0)) throw expected('softplus: beta', 'a number > 0', beta)
   return activation('softplus', z, [beta, finite('softplus: threshold', threshold)])
@@ -219,7 +224,7 @@ export function heaviside(z: Tensor): Tensor {
  * ```
  */
 export function gelu(z: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor {
-  checkOptions('gelu', options)
+  checkOptions('gelu', options, GELU_OPTIONS)
   const { approximate = 'none' } = options
   if (approximate !== 'none' && approximate !== 'tanh')
     throw expected('gelu: approximate', "'none' or 'tanh'", approximate)

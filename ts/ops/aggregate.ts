@@ -5,7 +5,7 @@
  */
 
 import { noGrad, track } from '../autograd/tape.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { scope } from '../scope.ts'
 import { normalizeAxes, numel, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
@@ -27,7 +27,7 @@ import {
   sub,
   where,
 } from './elementwise.ts'
-import { type Axis, type ReduceOptions, max, min, sum } from './reduce.ts'
+import { type Axis, REDUCE_OPTIONS, type ReduceOptions, max, min, sum } from './reduce.ts'
 import { reshape } from './shape.ts'
 
 /** Options of {@link norm}. */
@@ -37,6 +37,8 @@ export interface NormOptions extends ReduceOptions {
   /** Over which axes; default all. */
   readonly axis?: Axis
 }
+
+const NORM: Names<NormOptions> = { ...REDUCE_OPTIONS, p: true, axis: true }
 
 /**
  * (Σ|x|ᵖ)^(1/p) of the elements along some axes. A matrix is one long vector, so with p = 2 this is its Frobenius norm.
@@ -54,7 +56,7 @@ export interface NormOptions extends ReduceOptions {
  */
 export function norm(x: Tensor, options: NormOptions = {}): Tensor {
   checkTensor('norm', 'x', x)
-  checkOptions('norm', options)
+  checkOptions('norm', options, NORM)
   checkDtypeClass('norm', 'float', x.dtype)
   const { p = 2, axis, keepDims = false } = options
   if (typeof p !== 'number' || !(p >= 0 || p === -Infinity))
@@ -103,7 +105,7 @@ function powered(ratio: Tensor, exponent: number): Tensor {
  */
 export function logSumExp(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
   checkTensor('logSumExp', 'x', x)
-  checkOptions('logSumExp', options)
+  checkOptions('logSumExp', options, REDUCE_OPTIONS)
   checkDtypeClass('logSumExp', 'float', x.dtype)
   const { axes, kept, shape, count } = shapes('logSumExp', x, axis)
   const y = noGrad(() =>

@@ -104,7 +104,8 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
     }
     if (allowed === null) return attend(q, k, v)
     // First, so that the last product can take the selection in.
-    const { fine, otherwise } = meetings(q, maximum(spoilt(k), spoilt(v)), real === null ? 'causal' : allowed)
+    const isCausal = real === null && shape.at(-1)! > 0
+    const { fine, otherwise } = meetings(q, maximum(spoilt(k), spoilt(v)), isCausal ? 'causal' : allowed)
     return where(fine, attend(held(q), held(k), held(v)), otherwise)
   })
 }
@@ -218,7 +219,7 @@ function spoilt(x: Tensor): Tensor {
 /** Which queries, `[…, Tq, 1]`, are not spoilt and meet keys of which none is; and what becomes of others: 0 where they meet none. */
 function meetings(q: Tensor, keys: Tensor, allowed: Tensor | 'causal'): { fine: Tensor; otherwise: Tensor } {
   const nan = full([], Number.NaN, { dtype: q.dtype, device: q.device })
-  // Every query meets the first key, and it meets what those before it have met.
+  // There is a first key, every query meets it, and it meets what those before it have met.
   if (allowed === 'causal')
     return { fine: less(add(running(keys, q.shape.at(-2)!), spoilt(q)), SPOILT), otherwise: nan }
   const met = sum(where(allowed, rows(add(keys, 1)), 0), -1, { keepDims: true })

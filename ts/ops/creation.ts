@@ -2,7 +2,7 @@
 
 import { type Device, checkDevice, defaultDevice } from '../device.ts'
 import { type Dtype, type TypedArray, allocate, checkDtype, isFloat } from '../dtype.ts'
-import { TilegradError, checkOptions, expected, show } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected, show } from '../errors.ts'
 import { checkEach } from '../program/tracing.ts'
 import { Philox, SITES, nextDraw, seedWords } from '../random.ts'
 import { Scalar } from '../scalar.ts'
@@ -18,6 +18,8 @@ export interface CreationOptions {
   /** Whether gradients are collected for it. Default false. */
   readonly requiresGrad?: boolean
 }
+
+const OPTIONS: Names<CreationOptions> = { dtype: true, device: true, requiresGrad: true }
 
 /** Numbers or booleans, nested to any depth, or a typed array. */
 export type TensorData = number | boolean | ArrayBufferView | readonly TensorData[]
@@ -40,7 +42,7 @@ export type TensorData = number | boolean | ArrayBufferView | readonly TensorDat
  * ```
  */
 export function tensor(data: TensorData, options: CreationOptions & { readonly shape?: Shape } = {}): Tensor {
-  checkOptions('tensor', options)
+  checkOptions('tensor', options, { ...OPTIONS, shape: true } satisfies Names<typeof options>)
   const flat = ArrayBuffer.isView(data) ? typed(data) : nested(data)
   const dtype = options.dtype ?? flat.dtype
   checkDtype('tensor', dtype)
@@ -91,7 +93,7 @@ export function ones(shape: Shape, options: CreationOptions = {}): Tensor {
  */
 export function full(shape: Shape, value: number | Scalar, options: CreationOptions = {}): Tensor {
   const dims = checkShape('full', shape)
-  checkOptions('full', options)
+  checkOptions('full', options, OPTIONS)
   if (typeof value !== 'number' && !(value instanceof Scalar))
     throw expected('full: value', 'a number or a scalar', value)
   const { dtype = 'f32', device = defaultDevice() } = options
@@ -149,7 +151,7 @@ export function arange(
   end: number,
   options: CreationOptions & { readonly start?: number; readonly step?: number } = {},
 ): Tensor {
-  checkOptions('arange', options)
+  checkOptions('arange', options, { ...OPTIONS, start: true, step: true } satisfies Names<typeof options>)
   const { start = 0, step = 1, dtype = 'f32' } = options
   for (const [name, x] of Object.entries({ end, start, step })) {
     if (!Number.isFinite(x)) throw expected(`arange: ${name}`, 'a finite number', x)
@@ -173,7 +175,7 @@ export function arange(
  */
 export function eye(n: number, options: CreationOptions = {}): Tensor {
   const shape = checkShape('eye', [n, n])
-  checkOptions('eye', options)
+  checkOptions('eye', options, OPTIONS)
   const { dtype = 'f32' } = options
   checkDtype('eye', dtype)
   const data = allocate(dtype, n * n)
@@ -194,7 +196,7 @@ export function eye(n: number, options: CreationOptions = {}): Tensor {
  */
 export function rand(shape: Shape, options: CreationOptions = {}): Tensor {
   const dims = checkShape('rand', shape)
-  checkOptions('rand', options)
+  checkOptions('rand', options, OPTIONS)
   const { dtype = 'f32', device = defaultDevice() } = options
   checkFloat('rand', dtype)
   checkDevice('rand', device)
@@ -265,7 +267,7 @@ function fillNormal(data: TypedArray, random: Philox): void {
 /** A compiled function draws anew in each run. */
 function drawn(op: string, shape: Shape, options: CreationOptions, fill: (data: TypedArray) => void): Tensor {
   const dims = checkShape(op, shape)
-  checkOptions(op, options)
+  checkOptions(op, options, OPTIONS)
   const { dtype = 'f32', device = defaultDevice() } = options
   checkFloat(op, dtype)
   checkDevice(op, device)

@@ -2,7 +2,7 @@
 
 import { track } from '../autograd/tape.ts'
 import { type Dtype, checkDtype } from '../dtype.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { INDEXED } from '../program/words.ts'
 import { scope } from '../scope.ts'
 import { type Shape, MAX_ELEMENTS, checkShape, normalizeAxis, sameShape, showShape } from '../shape.ts'
@@ -122,7 +122,7 @@ export interface OneHotOptions {
 export function oneHot(indices: Tensor, classes: number, options: OneHotOptions = {}): Tensor {
   checkTensor('oneHot', 'indices', indices)
   checkIndices('oneHot', indices, indices)
-  checkOptions('oneHot', options)
+  checkOptions('oneHot', options, { dtype: true } satisfies Names<OneHotOptions>)
   const { dtype = 'f32' } = options
   checkDtype('oneHot', dtype)
   if (!Number.isInteger(classes) || classes < 0 || classes > MAX_ELEMENTS)

@@ -4,7 +4,7 @@
  */
 
 import { recording, track } from '../autograd/tape.ts'
-import { TilegradError, checkOptions } from '../errors.ts'
+import { type Names, TilegradError, checkOptions } from '../errors.ts'
 import { ACTIVATION_CODES } from '../program/words.ts'
 import type { OutputSpec } from '../program/code.ts'
 import { numel, showShape } from '../shape.ts'
@@ -25,6 +25,8 @@ export interface LinearOptions {
   readonly activation?: ActivationName
 }
 
+const OPTIONS: Names<LinearOptions> = { activation: true }
+
 /**
  * act(xW + b).
  *
@@ -42,7 +44,7 @@ export interface LinearOptions {
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options: LinearOptions = {}): Tensor {
   checkOperands(x, weight, bias ?? null)
-  checkOptions('linear', options)
+  checkOptions('linear', options, OPTIONS)
   const { activation } = options
   if (activation !== undefined) checkActivation('linear', activation)
   const { device, dtype } = x

@@ -1,7 +1,7 @@
 /** Matrix products of the last two axes, with batch dimensions that broadcast. Transposes are never materialised. */
 
 import { track } from '../autograd/tape.ts'
-import { TilegradError, checkOptions } from '../errors.ts'
+import { type Names, TilegradError, checkOptions } from '../errors.ts'
 import { broadcastShapes, numel, sameShape, showShape } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkSameDtype, checkTensor, sharedDevice } from './apply.ts'
@@ -16,6 +16,8 @@ export interface MatmulOptions {
   /** Use the transpose of `b`'s last two axes. Default false. */
   readonly transposeB?: boolean
 }
+
+const OPTIONS: Names<MatmulOptions> = { transposeA: true, transposeB: true }
 
 /**
  * op(a) · op(b) over the last two axes; leading axes broadcast. A vector counts as a row on the left and as a column on
@@ -39,7 +41,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       `matmul: a ${showShape(a.shape)} and b ${showShape(b.shape)} have to be at least vectors; use mul() for numbers`,
     )
   }
-  checkOptions('matmul', options)
+  checkOptions('matmul', options, OPTIONS)
   const { transposeA = false, transposeB = false } = options
   if (a.shape.length > 1 && b.shape.length > 1) return product(a, b, transposeA, transposeB)
   return scope(() => {

@@ -4,7 +4,7 @@
  */
 
 import { track, type Vjp } from '../autograd/tape.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { OPCODES, type OpcodeName } from '../program/opcodes.ts'
 import type { Attribute } from '../program/code.ts'
 import { scope } from '../scope.ts'
@@ -22,6 +22,9 @@ export interface ReduceOptions {
   /** Keep reduced axes with size 1. Default false. */
   readonly keepDims?: boolean
 }
+
+/** @internal The options of all reductions; those of one are these and its own. */
+export const REDUCE_OPTIONS: Names<ReduceOptions> = { keepDims: true }
 
 /**
  * Sum over `axis` (default: all). Nothing sums to 0.
@@ -108,15 +111,15 @@ export function min(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor
  * ```
  */
 export function variance(x: Tensor, axis?: Axis, options: ReduceOptions & { correction?: number } = {}): Tensor {
-  checkOptions('variance', options)
-  const { correction = 1 } = options
+  checkOptions('variance', options, { ...REDUCE_OPTIONS, correction: true } satisfies Names<typeof options>)
+  const { correction = 1, ...shared } = options
   if (!(Number.isFinite(correction) && correction >= 0))
     throw expected('variance: correction', 'a number ≥ 0', correction)
   return reduce(
     'variance',
     x,
     axis,
-    options,
+    shared,
     [correction],
     () => [x],
     (dy, count, [x], axes) => {
@@ -180,7 +183,7 @@ function reduce(
   gradient: ReduceGrad,
 ): Tensor {
   checkTensor(op, 'x', x)
-  checkOptions(op, options)
+  checkOptions(op, options, REDUCE_OPTIONS)
   checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
   const axes = normalizeAxes(op, axis, x.shape.length)
   const kept = x.shape.map((d, i) => (axes.includes(i) ? 1 : d))
@@ -203,7 +206,7 @@ function reduce(
 
 function arg(op: 'argmax' | 'argmin', x: Tensor, axis: number | undefined, options: ReduceOptions): Tensor {
   checkTensor(op, 'x', x)
-  checkOptions(op, options)
+  checkOptions(op, options, REDUCE_OPTIONS)
   checkDtypeClass(op, OPCODES[op].dtypes, x.dtype)
   const axes = axis === undefined ? x.shape.map((_, i) => i) : [normalizeAxis(op, axis, x.shape.length)]
   const kept = x.shape.map((d, i) => (axes.includes(i) ? 1 : d))

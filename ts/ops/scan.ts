@@ -6,14 +6,14 @@
  */
 
 import { track } from '../autograd/tape.ts'
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { scope } from '../scope.ts'
 import { normalizeAxes, normalizeAxis, numel } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { checkDtypeClass, checkTensor } from './apply.ts'
 import { full } from './creation.ts'
 import { add, mul } from './elementwise.ts'
-import type { Axis, ReduceOptions } from './reduce.ts'
+import { type Axis, REDUCE_OPTIONS, type ReduceOptions } from './reduce.ts'
 import { concat, pad, reshape, slice, transpose } from './shape.ts'
 
 /** Options of {@link cumsum} and {@link cumprod}. */
@@ -23,6 +23,8 @@ export interface ScanOptions {
   /** Each result leaves out the element at its own place, so that the first one is of nothing. Default false. */
   readonly exclusive?: boolean
 }
+
+const SCAN: Names<ScanOptions> = { reverse: true, exclusive: true }
 
 /**
  * Product over `axis` (default: all). The product of nothing is 1; i32 wraps around.
@@ -38,7 +40,7 @@ export interface ScanOptions {
  */
 export function prod(x: Tensor, axis?: Axis, options: ReduceOptions = {}): Tensor {
   checkTensor('prod', 'x', x)
-  checkOptions('prod', options)
+  checkOptions('prod', options, REDUCE_OPTIONS)
   checkDtypeClass('prod', 'number', x.dtype)
   const axes = normalizeAxes('prod', axis, x.shape.length)
   const shape = options.keepDims
@@ -134,7 +136,7 @@ export function cumprod(x: Tensor, axis: number, options: ScanOptions = {}): Ten
 
 function checkScan(op: string, x: Tensor, axis: number, options: ScanOptions): Required<ScanOptions> {
   checkTensor(op, 'x', x)
-  checkOptions(op, options)
+  checkOptions(op, options, SCAN)
   checkDtypeClass(op, 'number', x.dtype)
   normalizeAxis(op, axis, x.shape.length)
   const { reverse = false, exclusive = false } = options

@@ -109,12 +109,11 @@ function checkMask(op: OpcodeName, x: Tensor, { mask }: SoftmaxOptions): Tensor 
 /** x, and where the mask says so something whose exponential is 0 beside that of any x. */
 function within(mask: Tensor, x: Tensor, at: number): Tensor {
   if (x.device.kind !== 'gpu') return where(mask, x, -Infinity)
-  // Shaders need not know infinity. No finite number lies below the lowest, so distances from the highest come first.
-  const highest = max(where(mask, x, -LARGEST_F32), at, { keepDims: true })
+  // No finite number lies below the lowest x, so distances from the highest come first: what takes the place of the rest can
+  // then be finite, which shaders may rely on. A row of −∞ only has NaN for its distances, as without a mask.
+  const highest = max(where(mask, x, -Infinity), at, { keepDims: true })
   return where(mask, sub(x, highest), OUT_OF_REACH)
 }
-
-const LARGEST_F32 = (2 - 2 ** -23) * 2 ** 127
 
 /** Where e^x is 0, when the largest x is 0. */
 const OUT_OF_REACH = -1e4

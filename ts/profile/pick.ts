@@ -6,7 +6,7 @@
 import type { AdapterInfo, DeviceInfo } from '../backend/select.ts'
 import type { DeviceKind } from '../backend/backend.ts'
 import { type Device, type DeviceOptions, devices, openDevice, withDefaultDevice } from '../device.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { refuseTracing } from '../program/tracing.ts'
 import { collecting } from '../scope.ts'
 import { type Outcome, race } from './race.ts'
@@ -27,6 +27,8 @@ export interface PickOptions {
    */
   readonly inFlight?: number
 }
+
+const OPTIONS: Names<PickOptions> = { candidates: true, allowSoftware: true, warmup: true, runs: true, inFlight: true }
 
 /** How a device did. */
 export interface DeviceTime {
@@ -224,7 +226,7 @@ function checked(options: PickOptions): {
   readonly inFlight: number
   readonly wanted: readonly (DeviceOptions & { readonly kind: DeviceKind })[] | undefined
 } {
-  checkOptions('pickDevice', options)
+  checkOptions('pickDevice', options, OPTIONS)
   const { candidates, allowSoftware, warmup = 3, runs = 11, inFlight = 1 } = options
   for (const [name, count] of Object.entries({ warmup, runs, inFlight })) {
     if (!(Number.isSafeInteger(count) && count >= 1)) {

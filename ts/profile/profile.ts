@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
 import type { DeviceEvent } from '../backend/backend.ts'
 import { type Device, checkDevice, defaultDevice } from '../device.ts'
-import { TilegradError, checkOptions, expected } from '../errors.ts'
+import { type Names, TilegradError, checkOptions, expected } from '../errors.ts'
 import { refuseTracing } from '../program/tracing.ts'
 import { type ChromeTrace, chromeTrace } from './chrome.ts'
 import { report } from './report.ts'
@@ -147,7 +147,7 @@ const profiled = new WeakSet<Device>()
 export async function profile<T>(fn: () => T | Promise<T>, options: ProfileOptions = {}): Promise<Profile<T>> {
   refuseTracing('profiling', 'profile the calls of the compiled function')
   if (typeof fn !== 'function') throw expected('profile: fn', 'a function', fn)
-  checkOptions('profile', options)
+  checkOptions('profile', options, { device: true, events: true } satisfies Names<ProfileOptions>)
   const { device = defaultDevice(), events = 100_000 } = options
   checkDevice('profile', device)
   if (!(Number.isSafeInteger(events) && events >= 1 && events <= 2 ** 31))

@@ -6,7 +6,7 @@
 
 import { recording } from '../autograd/tape.ts'
 import type { ProgramInfo } from '../backend/backend.ts'
-import { checkOptions, expected } from '../errors.ts'
+import { type Names, checkOptions, expected } from '../errors.ts'
 import { spanEnd, spanStart } from '../profile/spans.ts'
 import { Scalar } from '../scalar.ts'
 import { collecting, isThenable } from '../scope.ts'
@@ -112,7 +112,7 @@ export function compile<A extends readonly unknown[], R>(
   options: CompileOptions = {},
 ): Compiled<A, R> {
   if (typeof fn !== 'function') throw expected('compile: fn', 'a function', fn)
-  checkOptions('compile', options)
+  checkOptions('compile', options, { name: true } satisfies Names<CompileOptions>)
   const { name = fn.name || 'anonymous' } = options
   if (typeof name !== 'string') throw expected('compile: name', 'a string', name)
   const programs = new Programs(fn as unknown as (...args: unknown[]) => unknown, name)

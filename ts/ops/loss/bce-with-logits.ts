@@ -10,6 +10,7 @@ import { relu, sigmoid } from '../activation.ts'
 import { checkDtypeClass, checkSameDtype, checkTensor } from '../apply.ts'
 import { abs, add, exp, log1p, mul, neg, sub, where } from '../elementwise.ts'
 import {
+  LOSS_OPTIONS,
   type LossOptions,
   type Reduced,
   type Reduction,
@@ -42,7 +43,7 @@ export function bceWithLogits<R extends Reduction = 'mean'>(
   options: LossOptions<R> = {},
 ): Reduced<R> {
   const op = 'bceWithLogits'
-  checkLossOptions(op, options)
+  checkLossOptions(op, options, LOSS_OPTIONS)
   checkTensor(op, 'logits', logits)
   checkTensor(op, 'target', target)
   checkDtypeClass(op, 'float', logits.dtype)

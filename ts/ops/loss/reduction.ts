@@ -63,11 +63,7 @@ const POLICIES: readonly unknown[] = ['zero', 'nan', 'throw']
 export const LOSS_OPTIONS: Names<LossOptions> = { reduction: true, mask: true, emptyMask: true }
 
 /** Throws `ERR_ARGUMENT` for options that the loss does not know, or not with these values. Before anything is recorded. */
-export function checkLossOptions(
-  op: string,
-  options: LossOptions,
-  names: Readonly<Record<string, true>> = LOSS_OPTIONS,
-): void {
+export function checkLossOptions(op: string, options: LossOptions, names: Readonly<Record<string, true>>): void {
   checkOptions(op, options, names)
   const { reduction = 'mean', emptyMask = 'zero' } = options
   if (!REDUCTIONS.includes(reduction)) throw expected(`${op}: reduction`, "'mean', 'sum', 'none' or 'parts'", reduction)

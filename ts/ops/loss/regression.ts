@@ -112,7 +112,7 @@ function ofErrors<R extends Reduction>(
   options: LossOptions<R>,
   itemLoss: (error: Tensor) => Tensor,
 ): Reduced<R> {
-  checkLossOptions(op, options)
+  checkLossOptions(op, options, LOSS_OPTIONS)
   checkTensor(op, 'prediction', prediction)
   checkTensor(op, 'target', target)
   checkDtypeClass(op, 'float', prediction.dtype)
